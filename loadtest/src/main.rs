@@ -1,0 +1,3 @@
+//! The `gatepost-load` binary.
+
+fn main() {}

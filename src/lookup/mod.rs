@@ -1,0 +1,1 @@
+//! The lookup lane: DNS behind one request and answer type.

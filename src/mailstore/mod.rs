@@ -1,0 +1,1 @@
+//! Accounts now; mailboxes, messages and flags later.

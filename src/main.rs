@@ -1,0 +1,3 @@
+//! The `gatepost` binary: hands over to `control`.
+
+fn main() {}

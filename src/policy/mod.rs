@@ -1,0 +1,1 @@
+//! Facts, expressions, rules, lists and limits: a decision with a reason and a trace.

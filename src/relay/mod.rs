@@ -1,0 +1,1 @@
+//! Outbound decisions: routes, backend pools, health, retry times, bounces. Decides, never dials.

@@ -1,0 +1,1 @@
+//! Authentication mechanisms, server and client side; credentials are asked for, never held.
