@@ -3,3 +3,4 @@
 //! How it fails: parsers return errors that name the offence; emitters are total.
 
 pub mod reply;
+pub mod response;
