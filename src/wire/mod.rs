@@ -3,4 +3,5 @@
 //! How it fails: parsers return errors that name the offence; emitters are total.
 
 pub mod address;
+pub mod data;
 pub mod reply;
