@@ -3,5 +3,8 @@
 //! How it fails: parsers return errors that name the offence; emitters are total.
 
 pub mod address;
+pub mod command;
 pub mod data;
+pub mod params;
 pub mod reply;
+pub mod xtext;
