@@ -5,6 +5,8 @@
 pub mod address;
 pub mod command;
 pub mod data;
+pub mod header;
 pub mod params;
+pub mod proxy;
 pub mod reply;
 pub mod xtext;
