@@ -7,6 +7,7 @@ pub mod command;
 pub mod data;
 pub mod header;
 pub mod params;
+pub mod prep;
 pub mod proxy;
 pub mod reply;
 pub mod xtext;
