@@ -2,4 +2,5 @@
 //!
 //! How it fails: parsers return errors that name the offence; emitters are total.
 
+pub mod address;
 pub mod reply;
