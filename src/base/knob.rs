@@ -98,15 +98,15 @@ impl fmt::Display for KnobRange {
 }
 
 /// What [`knobs!`](crate::knobs) makes of a section, for code that works on any of them.
-pub trait Section: Default {
+pub trait Section {
     /// The section these knobs stand in.
-    const SECTION: &'static str;
+    fn name(&self) -> &'static str;
     /// What the section is about.
-    fn section_doc() -> String;
+    fn doc(&self) -> String;
     /// Sets the knob `key`.
-    fn set(&mut self, key: &str, raw: &Raw) -> Result<(), KnobError>;
+    fn set_knob(&mut self, key: &str, raw: &Raw) -> Result<(), KnobError>;
     /// The rows of the reference page, in order of declaration.
-    fn table() -> Vec<Knob>;
+    fn rows(&self) -> Vec<Knob>;
 }
 
 /// A type a knob can have.
@@ -526,19 +526,21 @@ macro_rules! knobs {
         }
 
         impl $crate::base::knob::Section for $name {
-            const SECTION: &'static str = $section;
-            fn section_doc() -> String {
-                $name::section_doc()
+            fn name(&self) -> &'static str {
+                Self::SECTION
             }
-            fn set(
+            fn doc(&self) -> String {
+                Self::section_doc()
+            }
+            fn set_knob(
                 &mut self,
                 key: &str,
                 raw: &$crate::base::knob::Raw,
             ) -> Result<(), $crate::base::knob::KnobError> {
-                $name::set(self, key, raw)
+                self.set(key, raw)
             }
-            fn table() -> Vec<$crate::base::knob::Knob> {
-                $name::table()
+            fn rows(&self) -> Vec<$crate::base::knob::Knob> {
+                Self::table()
             }
         }
     };
