@@ -61,8 +61,8 @@ impl Client {
     pub(super) fn advance_callout(&mut self) {
         while self.owed.is_empty() || self.offered.pipelining {
             let State::Verifying(callout) = &mut self.state else { return };
-            let foreign = callout.recipient.is_international()
-                || callout.sender.mailbox().is_some_and(Mailbox::is_international);
+            let foreign =
+                callout.recipient.is_international() || callout.sender.mailbox().is_some_and(Mailbox::is_international);
             let owed = match callout.step {
                 Step::Mail => {
                     emit::callout_mail(&callout.sender, foreign, &mut self.commands);

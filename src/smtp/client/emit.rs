@@ -177,8 +177,7 @@ mod tests {
     #[test]
     fn recipients_carry_their_dsn_wishes() {
         let original = OriginalRecipient { address_type: "utf-8".into(), address: "jörg+x@b".into() };
-        let r =
-            Recipient { mailbox: mailbox("bob"), notify: Some(Notify::default()), original: Some(original) };
+        let r = Recipient { mailbox: mailbox("bob"), notify: Some(Notify::default()), original: Some(original) };
         let mut out = String::new();
         rcpt(&r, true, &everything(), &mut out);
         rcpt(&r, false, &everything(), &mut out);

@@ -48,12 +48,7 @@ pub(super) fn one_too_many(rcptmax: u64) -> Reply {
     Reply::new(452, Some(Enhanced(4, 5, 3)), text)
 }
 
-fn body_type(
-    envelope: &Envelope,
-    body: &Body,
-    offered: &Capabilities,
-    knobs: &ClientKnobs,
-) -> Result<BodyType, Reply> {
+fn body_type(envelope: &Envelope, body: &Body, offered: &Capabilities, knobs: &ClientKnobs) -> Result<BodyType, Reply> {
     if body.shape.binary || envelope.parameters.body == BodyType::BinaryMime {
         if offered.binarymime {
             return Ok(BodyType::BinaryMime);
