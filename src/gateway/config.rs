@@ -5,9 +5,9 @@
 
 use crate::base::address::Domain;
 use crate::base::knob::{Octets, Section};
+use crate::gateway::admin::AdminHandler;
 use crate::gateway::networks::Networks;
 use crate::gateway::targets::{PoolConfig, RouteConfig, RouteMode};
-use crate::gateway::admin::AdminHandler;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

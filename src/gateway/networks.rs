@@ -67,7 +67,8 @@ impl KnobType for Networks {
         let items = if let Raw::List(items) = raw { items } else { single };
         let mut networks = Networks::default();
         for item in items {
-            let what = "a network such as \"192.0.2.0/24\" or \"2001:db8::/32\", an address, \"loopback\" or \"private\"";
+            let what =
+                "a network such as \"192.0.2.0/24\" or \"2001:db8::/32\", an address, \"loopback\" or \"private\"";
             match item {
                 Raw::Text(text) if networks.add(text) => {}
                 Raw::Text(text) => return Err(format!("expected {what}, found {text:?}")),

@@ -1,1 +1,3 @@
 //! SMTP and LMTP as machines: server and client.
+
+pub mod client;

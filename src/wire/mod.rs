@@ -10,4 +10,5 @@ pub mod params;
 pub mod prep;
 pub mod proxy;
 pub mod reply;
+pub mod response;
 pub mod xtext;
