@@ -13,6 +13,8 @@ mod mechanism;
 mod plain;
 mod scram;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 pub use crate::base::scram::{ScramHash, ScramKeys};
 pub use crate::base::tls::ChannelBinding;

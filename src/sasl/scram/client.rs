@@ -20,6 +20,7 @@ const ITERATIONS_MAX: u32 = 100_000;
 pub(super) struct Client {
     form: Form,
     ctx: ClientContext,
+    nonce: String,
     state: State,
 }
 
@@ -35,7 +36,14 @@ enum State {
 
 impl Client {
     pub fn new(form: Form, ctx: ClientContext) -> Client {
-        Client { form, ctx, state: State::Initial }
+        let nonce = super::printable_nonce(&ctx.nonce);
+        Client { form, ctx, nonce, state: State::Initial }
+    }
+
+    /// With the nonce of an RFC's example.
+    #[cfg(test)]
+    pub fn with_nonce(form: Form, ctx: ClientContext, nonce: &str) -> Client {
+        Client { form, ctx, nonce: nonce.to_owned(), state: State::Initial }
     }
 
     /// The flag of RFC 5802 §6 and the data it obliges us to repeat.
@@ -54,7 +62,7 @@ impl Client {
         let c = &self.ctx.credentials;
         let authzid = c.authzid.as_ref().map(|id| format!("a={}", super::escape_name(id))).unwrap_or_default();
         let gs2_header = format!("{flag},{authzid},");
-        let nonce = super::printable_nonce(&self.ctx.nonce);
+        let nonce = self.nonce.clone();
         let bare = format!("n={},r={nonce}", super::escape_name(&c.user));
         let message = format!("{gs2_header}{bare}").into_bytes();
         self.state = State::ServerFirst { gs2_header, binding_data, bare, nonce };

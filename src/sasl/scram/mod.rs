@@ -5,6 +5,8 @@
 
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use super::SaslError;
 use super::mechanism::{Exposure, Mechanism};

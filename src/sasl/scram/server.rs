@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 #[derive(Debug)]
 pub(super) struct Server {
     form: Form,
-    nonce: [u8; 32],
+    nonce: String,
     state: State,
 }
 
@@ -48,14 +48,20 @@ struct ClientFirst {
 
 impl Server {
     pub fn new(form: Form, nonce: [u8; 32]) -> Server {
-        Server { form, nonce, state: State::ClientFirst }
+        Server { form, nonce: super::printable_nonce(&nonce), state: State::ClientFirst }
+    }
+
+    /// With the nonce of an RFC's example.
+    #[cfg(test)]
+    pub fn with_nonce(form: Form, nonce: &str) -> Server {
+        Server { form, nonce: nonce.to_owned(), state: State::ClientFirst }
     }
 
     fn keys(&mut self, first: ClientFirst, keys: ScramKeys) -> Step {
         if keys.stored_key.len() != self.form.hash.octets() || keys.server_key.len() != self.form.hash.octets() {
             return wrong_answer();
         }
-        let nonce = format!("{}{}", first.nonce, super::printable_nonce(&self.nonce));
+        let nonce = format!("{}{}", first.nonce, self.nonce);
         let server_first = format!("r={nonce},s={},i={}", STANDARD.encode(&keys.salt), keys.iterations);
         let step = Step::Challenge(server_first.clone().into_bytes());
         self.state = State::ClientFinal { first, keys, server_first, nonce };
