@@ -1,1 +1,3 @@
 //! The per-core loop: one completion-style interface, an io_uring and an epoll driver, buffers, TLS pump. All `unsafe` and system calls.
+
+pub mod tls;
