@@ -9,6 +9,7 @@ pub mod header;
 pub mod params;
 pub mod prep;
 pub mod proxy;
+pub mod replies;
 pub mod reply;
 pub mod response;
 pub mod xtext;
