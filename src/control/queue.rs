@@ -18,6 +18,7 @@ const PAGE: u32 = 1000;
 
 /// What to do with the queue.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "flattened arguments are documented where they are declared")]
 pub enum QueueCommand {
     /// Messages that wait, oldest first
     List(ListArgs),
