@@ -141,6 +141,10 @@ macro_rules! settings {
 settings! {
     /// `[server]`
     server: ServerKnobs,
+    /// `[client]`
+    client: crate::smtp::client::ClientKnobs,
+    /// `[lookup]`
+    lookup: crate::lookup::LookupKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.
