@@ -11,4 +11,6 @@ pub mod envelope;
 pub mod id;
 pub mod knob;
 pub mod proof;
+pub mod queue;
 pub mod time;
+pub mod wheel;
