@@ -79,7 +79,7 @@ pub(in crate::smtp) fn resume(server: &mut Server, now: Instant, chunk: Box<Open
     if chunk.left > 0 {
         server.enter(State::Chunk(chunk), now);
     } else {
-        end_chunk(server, now, chunk);
+        end_chunk(server, now, *chunk);
     }
 }
 
@@ -99,14 +99,14 @@ pub(in crate::smtp) fn read_chunk(
         let (first, octets) = chunk.intake.spill();
         server.ask(Ask::Spill { first, chunk: octets }, Pending::SpillChunk(chunk));
     } else if chunk.left == 0 {
-        end_chunk(server, now, chunk);
+        end_chunk(server, now, *chunk);
     } else {
         server.stay(State::Chunk(chunk), now);
     }
     Flow::Again
 }
 
-fn end_chunk(server: &mut Server, now: Instant, mut chunk: Box<OpenChunk>) {
+fn end_chunk(server: &mut Server, now: Instant, mut chunk: OpenChunk) {
     if chunk.last {
         chunk.intake.finish();
         return end_of_data::run(server, now, chunk.intake);
