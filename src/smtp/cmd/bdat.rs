@@ -24,6 +24,10 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, argument: &str) {
         // How many octets follow is unknown: reading them as commands would let a message speak.
         Err(_) => return server.respond_after(now, Duration::ZERO, vec![replies::bdat_syntax()], Then::Close),
     };
+    // An empty chunk that is not the last is legal and useless.
+    if chunk.octets == 0 && !chunk.last && !server.count_idle() {
+        return;
+    }
     if let Err(reply) = check(server, chunk) {
         return refuse_chunk(server, now, chunk, Refusal::now(reply));
     }

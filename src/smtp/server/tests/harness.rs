@@ -23,7 +23,7 @@ pub fn setup(words: &str) -> (ServerConfig, Peer) {
         tls: None,
         rights: PeerRights::default(),
         nonce_seed: [7; 32],
-        name: None,
+        xclient: None,
     };
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {

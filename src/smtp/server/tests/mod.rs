@@ -15,6 +15,7 @@ macro_rules! traces {
         })+
     };
 }
+
 traces!(
     addresses,
     auth,
@@ -29,6 +30,7 @@ traces!(
     idle,
     limits,
     lmtp,
+    long_list,
     normalise,
     order,
     parameters,
@@ -44,5 +46,6 @@ traces!(
     smuggling,
     starttls,
     times,
-    tls_garbage
+    tls_garbage,
+    xclient
 );
