@@ -6,6 +6,7 @@
 
 use super::inbound::Inbound;
 use super::lanes::Message;
+use super::opening::Opening;
 use super::outbound::{Leg, Outbound};
 use super::state::{Listener, Shared};
 use crate::base::id::IdSource;
@@ -30,6 +31,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) enum End {
     /// A client and its machine.
     Client(Box<Inbound>),
+    /// A client before its session, on a port with implicit TLS.
+    Opening(Box<Opening>),
     /// A connection to a backend.
     Leg(Box<Leg>),
 }
@@ -138,16 +141,19 @@ impl Core {
             Done::Recv { conn, buf } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_received(c, &buf),
                 Some(End::Leg(l)) => self.leg_received(l, &buf),
+                Some(End::Opening(o)) => self.opening_received(o, &buf),
                 None => {}
             },
             Done::RecvEnd { conn, why } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_ended(c, why),
                 Some(End::Leg(l)) => self.leg_ended(l, why),
+                Some(End::Opening(o)) => self.opening_ended(o, why),
                 None => {}
             },
             Done::Sent { conn, result, .. } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_sent(c, result),
                 Some(End::Leg(l)) => self.leg_sent(l, result),
+                Some(End::Opening(o)) => self.opening_sent(o, result),
                 None => {}
             },
             Done::Connected { conn, result } => {
@@ -174,19 +180,27 @@ impl Core {
         }
         self.clients += 1;
         self.shared.counters.clients.fetch_add(1, Ordering::Relaxed);
-        self.client_accepted(config, conn, peer, local);
+        match config.tls_from_start {
+            true => self.opening_accepted(config, conn, peer, local),
+            false => self.client_accepted(config, conn, peer, local),
+        }
     }
 
     fn closed(&mut self, conn: Id) {
         match self.take(conn) {
             Some(End::Client(c)) => {
-                self.clients -= 1;
-                self.shared.counters.clients.fetch_sub(1, Ordering::Relaxed);
+                self.client_gone();
                 self.client_closed(c);
             }
+            Some(End::Opening(_)) => self.client_gone(),
             Some(End::Leg(l)) => self.leg_closed(l),
             None => {}
         }
+    }
+
+    fn client_gone(&mut self) {
+        self.clients -= 1;
+        self.shared.counters.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn fired(&mut self, timer: Timer) {
@@ -198,6 +212,7 @@ impl Core {
             Timer::End(conn) => match self.take(conn) {
                 Some(End::Client(c)) => self.client_fired(c),
                 Some(End::Leg(l)) => self.leg_fired(l),
+                Some(End::Opening(o)) => self.opening_fired(o),
                 None => {}
             },
         }

@@ -6,7 +6,8 @@
 
 use crate::base::buf::{Chain, Input, Output};
 use crate::base::time::Instant;
-use crate::reactor::tls::{Tls, TlsError, TlsFacts};
+use crate::base::tls::TlsFacts;
+use crate::reactor::tls::{Tls, TlsError};
 use crate::reactor::{Close, Driver, Id};
 
 /// Unconsumed octets above which receiving stops; one large buffer more may still arrive.
@@ -46,6 +47,7 @@ pub(super) struct Pipe {
     pending_at: usize,
     out: Chain,
     sending: bool,
+    broken: bool,
     receiving: bool,
     closing: Closing,
     armed: Instant,
@@ -60,6 +62,7 @@ impl Pipe {
             pending_at: 0,
             out: Chain::new(),
             sending: false,
+            broken: false,
             receiving: false,
             closing: Closing::No,
             armed: Instant::FAR,
@@ -79,6 +82,16 @@ impl Pipe {
         self.pending = Vec::new();
         self.pending_at = 0;
         self.tls = Some(Box::new(tls));
+    }
+
+    /// As [`Pipe::start_tls`], for a port with implicit TLS: what is pending are records already.
+    pub fn start_tls_with_pending<M: Machine>(&mut self, now: Instant, tls: Tls, machine: &mut M) -> Result<(), TlsError> {
+        let records = std::mem::take(&mut self.pending).split_off(std::mem::take(&mut self.pending_at));
+        self.tls = Some(Box::new(tls));
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.received(now, machine, &records)
     }
 
     pub fn has_tls(&self) -> bool {
@@ -178,10 +191,19 @@ impl Pipe {
         self.sending = false;
     }
 
+    /// A send failed: nothing more goes out, what had arrived may still be read.
+    pub fn broken(&mut self) {
+        self.sending = true;
+        self.broken = true;
+    }
+
     /// Closes once everything has been sent (with close_notify under TLS).
     pub fn close_after_flush<M: Machine>(&mut self, driver: &mut Driver, machine: &mut M) {
         if self.closing != Closing::No {
             return;
+        }
+        if self.broken {
+            return self.close_now(driver);
         }
         self.receive(driver, false);
         self.flush(driver, machine);

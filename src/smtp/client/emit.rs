@@ -1,11 +1,11 @@
-//! The command lines of the client: MAIL and RCPT with the parameters the backend offers to take, in the encodings of
-//! RFC 3461 (xtext) and RFC 6533 (addresses with non-ASCII characters in ORCPT).
+//! The command lines of the client: MAIL and RCPT with the parameters the backend offers to take.
 //!
 //! How it fails: emission is total; what a backend cannot take is found by [`super::fit`] before.
 
 use crate::base::address::{Mailbox, ReversePath};
-use crate::base::envelope::{BodyType, MailParameters, Notify, OriginalRecipient, Recipient, Ret};
+use crate::base::envelope::{BodyType, MailParameters, Recipient};
 use crate::wire::response::Capabilities;
+use crate::wire::{params, xtext};
 use std::fmt::Write;
 
 /// What the backend is told about a message besides the sender.
@@ -38,19 +38,15 @@ pub(super) fn mail(sender: &ReversePath, facts: &MailFacts<'_>, offered: &Capabi
         out.push_str(" SMTPUTF8");
     }
     if offered.dsn {
-        match facts.parameters.ret {
-            Some(Ret::Full) => out.push_str(" RET=FULL"),
-            Some(Ret::Headers) => out.push_str(" RET=HDRS"),
-            None => {}
+        if let Some(ret) = facts.parameters.ret {
+            push(out, format_args!(" RET={}", params::emit_ret(ret)));
         }
         if let Some(envid) = facts.parameters.envid.as_deref().filter(|e| !e.is_empty()) {
-            out.push_str(" ENVID=");
-            xtext(envid, out);
+            push(out, format_args!(" ENVID={}", xtext::encode(envid)));
         }
     }
     if let (Some(auth), true) = (&facts.parameters.auth, facts.authenticated && !offered.auth.is_empty()) {
-        out.push_str(" AUTH=");
-        if auth.is_empty() { out.push_str("<>") } else { xtext(auth, out) }
+        push(out, format_args!(" AUTH={}", params::emit_auth(auth)));
     }
     out.push_str("\r\n");
 }
@@ -60,10 +56,11 @@ pub(super) fn rcpt(recipient: &Recipient, smtputf8: bool, offered: &Capabilities
     push(out, format_args!("RCPT TO:<{}>", recipient.mailbox));
     if offered.dsn {
         if let Some(notify) = recipient.notify {
-            push(out, format_args!(" NOTIFY={}", notify_words(notify)));
+            push(out, format_args!(" NOTIFY={}", params::emit_notify(notify)));
         }
         if let Some(original) = &recipient.original {
-            orcpt(original, smtputf8 && offered.smtputf8, out);
+            let utf8 = smtputf8 && offered.smtputf8;
+            push(out, format_args!(" ORCPT={}", params::emit_orcpt(original, utf8)));
         }
     }
     out.push_str("\r\n");
@@ -89,47 +86,11 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-fn notify_words(notify: Notify) -> String {
-    let words = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
-    let words: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, w)| *w).collect();
-    if words.is_empty() { "NEVER".into() } else { words.join(",") }
-}
-
-fn orcpt(original: &OriginalRecipient, smtputf8: bool, out: &mut String) {
-    push(out, format_args!(" ORCPT={};", original.address_type));
-    if original.address_type.eq_ignore_ascii_case("utf-8") {
-        utf8_addr(&original.address, smtputf8, out);
-    } else {
-        xtext(&original.address, out);
-    }
-}
-
-/// xtext of RFC 3461 §4: everything outside `!`…`~` and `+`, `=` as `+HH`.
-pub(super) fn xtext(text: &str, out: &mut String) {
-    for b in text.bytes() {
-        match b {
-            b'!'..=b'~' if b != b'+' && b != b'=' => out.push(char::from(b)),
-            _ => push(out, format_args!("+{b:02X}")),
-        }
-    }
-}
-
-/// utf-8-addr-xtext of RFC 6533 §3, or utf-8-addr-unitext where SMTPUTF8 is in force.
-fn utf8_addr(text: &str, unitext: bool, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '+' | '=' | '\\' => push(out, format_args!("\\x{{{:02X}}}", u32::from(c))),
-            '!'..='~' => out.push(c),
-            _ if unitext && !c.is_ascii() => out.push(c),
-            _ => push(out, format_args!("\\x{{{:02X}}}", u32::from(c))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::address::{Domain, Host};
+    use crate::base::envelope::{Notify, OriginalRecipient, Ret};
 
     fn mailbox(local: &str) -> Mailbox {
         Mailbox::from_checked(local, Host::Domain(Domain::from_checked("example.test")))
@@ -188,6 +149,5 @@ mod tests {
              RCPT TO:<bob@example.test> NOTIFY=NEVER ORCPT=utf-8;j\\x{F6}rg\\x{2B}x@b\r\n\
              RCPT TO:<bob@example.test>\r\n"
         );
-        assert_eq!(notify_words(Notify { success: true, failure: true, delay: true }), "SUCCESS,FAILURE,DELAY");
     }
 }

@@ -136,8 +136,12 @@ struct Timer {
     next: Option<Instant>,
     /// For the whole delivery.
     delivery: Option<Instant>,
-    /// Whether octets of a body went out since `next` was set: `poll_transmit` knows no time, so the timeout that
-    /// finds this set starts anew instead.
+    /// The time of the last call that told one.
+    now: Instant,
+    /// Whether nothing was handed out since that call, so that what is handed out next goes out about then.
+    fresh: bool,
+    /// Whether octets of a body went out at an unknown time after `next` was set (`poll_transmit` is told none): a
+    /// timeout that finds this set starts anew instead.
     progress: bool,
 }
 
@@ -251,6 +255,7 @@ impl Client {
         }
         self.want_body();
         self.rearm(now);
+        self.timer.fresh = false; // the driver may still be busy with the octets before
     }
 
     /// The rest of the body cannot be had. What was begun cannot be taken back but by closing the connection.
@@ -344,9 +349,15 @@ impl Client {
             && let Some(content) = &mut transaction.content
             && !content.is_finished()
         {
-            self.timer.progress |= content.fill(out);
+            let moved = content.fill(out);
             self.want_body();
+            if moved && self.timer.fresh {
+                self.rearm(self.timer.now);
+            } else {
+                self.timer.progress |= moved;
+            }
         }
+        self.timer.fresh = false;
     }
 
     fn want_body(&mut self) {
@@ -380,6 +391,8 @@ impl Client {
     /// Sets the time for the next thing to happen.
     fn rearm(&mut self, now: Instant) {
         self.timer.progress = false;
+        self.timer.now = now;
+        self.timer.fresh = true;
         if !matches!(self.state, State::Delivering(_)) {
             self.timer.delivery = None;
         }
@@ -529,7 +542,10 @@ impl Client {
 
     /// Ends everything.
     fn fail(&mut self, error: ClientError) {
-        let at = self.phase();
+        let at = match &error {
+            ClientError::Senseless { at, .. } | ClientError::Unwelcome { at, .. } => *at,
+            _ => self.phase(),
+        };
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => return,
             State::Delivering(mut transaction) => {

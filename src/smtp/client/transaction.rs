@@ -352,11 +352,6 @@ impl Transaction {
         self.content.as_ref().is_some_and(|c| !c.is_finished())
     }
 
-    /// Whether the backend has said anything.
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered
-    }
-
     /// The backend is closing with `reply` in the place of the reply to `at`.
     pub(super) fn closing(&mut self, reply: Reply, at: Phase) {
         if self.answered {
@@ -380,7 +375,8 @@ impl Transaction {
             Verdict::Settled(fate) => (index, fate),
             Verdict::Open | Verdict::Taken => (index, Fate::Withheld),
         };
-        let recipients = self.recipients.into_iter().map(settled).collect();
-        Outcome { recipients, reusable, answered: self.answered }
+        let recipients: Vec<(u32, Fate)> = self.recipients.into_iter().map(settled).collect();
+        let lost = recipients.iter().any(|(_, fate)| matches!(fate, Fate::Lost { .. }));
+        Outcome { recipients, reusable, answered: self.answered || !lost }
     }
 }

@@ -1,0 +1,2 @@
+pub fn reference() {}
+pub fn schema() {}
