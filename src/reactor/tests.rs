@@ -758,12 +758,6 @@ fn few_descriptors(io: Io) {
 }
 
 #[test]
-fn an_idle_connection_costs_little_memory() {
-    assert!(epoll::CONN_OCTETS <= 64, "{}", epoll::CONN_OCTETS);
-    assert!(uring::CONN_OCTETS <= 64, "{}", uring::CONN_OCTETS);
-}
-
-#[test]
 fn the_choice_is_explained() {
     let (_driver, choice) = Driver::open(&ReactorKnobs { driver: Io::Epoll, ..small() }).unwrap();
     assert_eq!((choice.io, choice.to_string().as_str()), (Io::Epoll, "epoll, as configured"));
