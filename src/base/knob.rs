@@ -4,7 +4,9 @@
 //! page and JSON Schema. `control/` reads the file and calls the setters. How it fails: [`KnobError`] says what was
 //! expected; the caller adds file, line and column.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,8 +61,52 @@ pub struct Knob {
     pub schema: String,
     /// Default, as it would be written in the file; `""` when there is none.
     pub default: String,
-    /// Range as written in the declaration, `""` when there is none.
-    pub range: &'static str,
+    /// Values that are allowed.
+    pub range: KnobRange,
+}
+
+/// The range of a knob, in words of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnobRange {
+    /// Smallest value, as the file would have it; empty when there is none.
+    pub low: String,
+    /// Largest value, as the file would have it; empty when there is none.
+    pub high: String,
+}
+
+impl KnobRange {
+    /// The bounds of `range`. Knobs are declared with inclusive ranges, so that both ends can be written in a file.
+    pub fn of<T: KnobType>(range: &impl RangeBounds<T>) -> KnobRange {
+        let show = |bound: Bound<&T>| match bound {
+            Bound::Included(v) | Bound::Excluded(v) => v.show(),
+            Bound::Unbounded => String::new(),
+        };
+        debug_assert!(!matches!(range.end_bound(), Bound::Excluded(_)), "declare the range with ..=");
+        KnobRange { low: show(range.start_bound()), high: show(range.end_bound()) }
+    }
+}
+
+impl fmt::Display for KnobRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.low.as_str(), self.high.as_str()) {
+            ("", "") => Ok(()),
+            (low, "") => write!(f, "at least {low}"),
+            ("", high) => write!(f, "at most {high}"),
+            (low, high) => write!(f, "{low} to {high}"),
+        }
+    }
+}
+
+/// What [`knobs!`](crate::knobs) makes of a section, for code that works on any of them.
+pub trait Section {
+    /// The section these knobs stand in.
+    fn name(&self) -> &'static str;
+    /// What the section is about.
+    fn doc(&self) -> String;
+    /// Sets the knob `key`.
+    fn set_knob(&mut self, key: &str, raw: &Raw) -> Result<(), KnobError>;
+    /// The rows of the reference page, in order of declaration.
+    fn rows(&self) -> Vec<Knob>;
 }
 
 /// A type a knob can have.
@@ -114,7 +160,8 @@ macro_rules! integer_knob {
                 };
                 match n.and_then(|n| <$t>::try_from(n).ok()) {
                     Some(n) => Ok(n),
-                    None => expected(concat!("a whole number from 0 to ", stringify!($t), "::MAX"), raw),
+                    None if u64::from(u32::MAX) < <$t>::MAX as u64 => expected("a whole number", raw),
+                    None => expected(&format!("a whole number from 0 to {}", <$t>::MAX), raw),
                 }
             }
             fn show(&self) -> String {
@@ -445,7 +492,7 @@ macro_rules! knobs {
                         let value = <$ty as KnobType>::parse(raw).map_err(KnobError::Invalid)?;
                         $(if !($range).contains(&value) {
                             return Err(KnobError::Invalid(format!(
-                                "expected a value in {}{}, found {}", stringify!($range),
+                                "expected {}{}, found {}", $crate::base::knob::KnobRange::of::<$ty>(&($range)),
                                 if $unit.is_empty() { String::new() } else { format!(" ({})", $unit) },
                                 KnobType::show(&value))));
                         })?
@@ -468,8 +515,32 @@ macro_rules! knobs {
                     kind: <$ty as KnobType>::KIND,
                     schema: <$ty as KnobType>::schema(),
                     default: KnobType::show(&defaults.$field),
-                    range: concat!("" $(, stringify!($range))?),
+                    range: {
+                        #[allow(unused_mut, unused_assignments)] // a knob may have no range
+                        let mut range = $crate::base::knob::KnobRange::default();
+                        $(range = $crate::base::knob::KnobRange::of::<$ty>(&($range));)?
+                        range
+                    },
                 }),*]
+            }
+        }
+
+        impl $crate::base::knob::Section for $name {
+            fn name(&self) -> &'static str {
+                Self::SECTION
+            }
+            fn doc(&self) -> String {
+                Self::section_doc()
+            }
+            fn set_knob(
+                &mut self,
+                key: &str,
+                raw: &$crate::base::knob::Raw,
+            ) -> Result<(), $crate::base::knob::KnobError> {
+                self.set(key, raw)
+            }
+            fn rows(&self) -> Vec<$crate::base::knob::Knob> {
+                Self::table()
             }
         }
     };

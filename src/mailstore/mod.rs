@@ -1,1 +1,3 @@
 //! Accounts now; mailboxes, messages and flags later.
+
+pub mod accounts;

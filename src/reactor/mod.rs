@@ -33,6 +33,7 @@ mod ring;
 mod socket;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod uring;
 mod waker;
 

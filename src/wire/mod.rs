@@ -2,4 +2,14 @@
 //!
 //! How it fails: parsers return errors that name the offence; emitters are total.
 
+pub mod address;
+pub mod command;
+pub mod data;
+pub mod header;
+pub mod params;
+pub mod prep;
+pub mod proxy;
+pub mod replies;
 pub mod reply;
+pub mod response;
+pub mod xtext;

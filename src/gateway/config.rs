@@ -1,0 +1,189 @@
+//! What the gateway is told: its own knobs (`[server]`, `[[listener]]`) and [`Config`], everything resolved.
+//!
+//! `control` reads files and flags and makes the value; nothing here reads anything. How it fails: it does not; a
+//! `Config` holds only what has been checked.
+
+use crate::base::address::Domain;
+use crate::base::knob::{Octets, Section};
+use crate::gateway::admin::AdminHandler;
+use crate::gateway::networks::Networks;
+use crate::gateway::targets::{PoolConfig, RouteConfig, RouteMode};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+crate::knobs! {
+    /// The server as a whole. Relative paths in the file are relative to the file's directory.
+    pub struct ServerKnobs in "server" {
+        /// Name in the greeting, in `Received` and towards backends. Default: the machine's name; when that has no
+        /// dot, the first local domain is put behind it.
+        hostname: Option<String> = None, unit "";
+        /// Local domains: mail to them is for us (`@local-domains` in the policy).
+        domains: Vec<String> = vec!["example.test".to_owned()], unit "";
+        /// Data directory: queue, accounts, certificate, admin socket. One server at a time.
+        data: PathBuf = PathBuf::from("gatepost-data"), unit "";
+        /// Cores to use, one pinned thread each; 0 = all this process may run on.
+        cores: u16 = 0, unit "cores", range 0..=64;
+        /// Policy file. Default: the policy compiled into the program.
+        policy: Option<PathBuf> = None, unit "";
+        /// What stands behind a 250 on routes that do not say: "cut-through", "spool" or "auto". Default:
+        /// cut-through towards a backend, spool otherwise.
+        mode: Option<RouteMode> = None, unit "";
+        /// Networks that count as protected: AUTH is offered to them without TLS. `[]` = nobody.
+        protected: Networks = Networks::loopback(), unit "";
+        /// Hosts that may relay without authentication (`@relay-hosts` in the policy).
+        relay_from: Networks = Networks::default(), unit "";
+        /// Proxies: a connection from them must begin with a PROXY protocol header (v1 or v2), which is believed.
+        proxy_from: Networks = Networks::default(), unit "";
+        /// Hosts whose XCLIENT command is offered and believed.
+        xclient_from: Networks = Networks::default(), unit "";
+        /// Connections in all; one more is answered 421 and closed.
+        connections_max: usize = 50_000, unit "connections", range 1..=10_000_000;
+        /// Connections from one IPv4 address or one IPv6 /64; loopback is exempt.
+        connections_per_client_max: usize = 50, unit "connections", range 1..=10_000_000;
+        /// Memory for bodies in flight, TLS and queues. Near it, new clients wait; at it they are answered 421.
+        memory_max: Octets = Octets::mib(512), unit "octets", range Octets::mib(16)..=Octets::mib(1 << 30);
+        /// Time that sessions get to finish after SIGTERM.
+        shutdown_grace: Duration = Duration::from_secs(30), unit "",
+            range Duration::ZERO..=Duration::from_secs(3600);
+    }
+}
+
+crate::knob_words! {
+    /// What a listener serves.
+    pub enum Service {
+        /// SMTP from other servers (RFC 5321).
+        Mx = "mx",
+        /// Submission from users (RFC 6409).
+        Submission = "submission",
+        /// LMTP (RFC 2033).
+        Lmtp = "lmtp",
+    }
+}
+
+crate::knob_words! {
+    /// TLS on a listener.
+    pub enum ListenerTls {
+        /// Not offered.
+        None = "none",
+        /// Offered by STARTTLS (RFC 3207).
+        StartTls = "starttls",
+        /// From the first octet (RFC 8314 §3.3).
+        Implicit = "implicit",
+    }
+}
+
+crate::knobs! {
+    /// One port. When the file has no `[[listener]]`, there are four on 127.0.0.1: `mx` on 2525, `submission` on
+    /// 2587 (STARTTLS), `submissions` on 2465 (implicit TLS) and `lmtp` on 2424.
+    pub struct ListenerKnobs in "listener" {
+        /// Its name, unique; the fact `listener` of the policy and what `--listen NAME=ADDRESS` refers to. Required.
+        name: Option<String> = None, unit "";
+        /// Address and port; port 0 takes any free one. Required.
+        address: Option<SocketAddr> = None, unit "";
+        /// "mx", "submission" or "lmtp".
+        service: Service = Service::Mx, unit "";
+        /// "none", "starttls" or "implicit". Default: "starttls", for LMTP "none".
+        tls: Option<ListenerTls> = None, unit "";
+    }
+}
+
+/// A port to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, unique.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub service: Service,
+    /// TLS on it.
+    pub tls: ListenerTls,
+}
+
+crate::knobs! {
+    /// A certificate; clients choose by SNI (RFC 6066 §3), the first is for those that do not. Without any, one is
+    /// made and signed by itself at the first start.
+    pub struct CertificateKnobs in "tls.certificate" {
+        /// PEM file with the certificate and its chain. Required.
+        chain: Option<PathBuf> = None, unit "";
+        /// PEM file with the private key. Required.
+        key: Option<PathBuf> = None, unit "";
+    }
+}
+
+/// A certificate's files, absolute or relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Certificate and chain, PEM.
+    pub chain: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// The plain sections of the file. A new section is one row here: field, knobs.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $knobs:ty),+ $(,)?) => {
+        /// The knobs of every room, as the file and the flags left them.
+        #[derive(Clone, Debug, Default)]
+        pub struct Settings { $($(#[$doc])* pub $field: $knobs),+ }
+
+        impl Settings {
+            /// Every section, for the reader, the reference page and the schema.
+            pub fn sections(&mut self) -> Vec<&mut dyn Section> {
+                vec![$(&mut self.$field),+]
+            }
+        }
+    };
+}
+
+settings! {
+    /// `[server]`
+    server: ServerKnobs,
+}
+
+/// Everything the gateway has to know, checked and resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from, when there was one.
+    pub file: Option<PathBuf>,
+    /// Every section. Paths are resolved against the file's directory.
+    pub settings: Settings,
+    /// Name in the greeting.
+    pub hostname: Domain,
+    /// Local domains, without duplicates.
+    pub domains: Vec<Domain>,
+    /// Ports, at least one, names and addresses unique.
+    pub listeners: Vec<Listener>,
+    /// Pools, each with at least one backend.
+    pub pools: Vec<PoolConfig>,
+    /// Routes in the order of the file; exactly one without domains and addresses, the last.
+    pub routes: Vec<RouteConfig>,
+    /// Certificates in the order of the file; none = make one.
+    pub certificates: Vec<Certificate>,
+}
+
+/// Why the server did not start; one clear line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What the gateway needs from whoever started it: `control` in the program, a harness in tests.
+pub trait Host: Send + Sync {
+    /// Everything listens and nothing has failed. `listeners` are the addresses in use, in the order of
+    /// `Config::listeners` (a port 0 of the configuration is the real one here).
+    fn ready(&self, listeners: &[Listener], admin: Arc<dyn AdminHandler>) -> Result<(), StartError>;
+    /// Reads the configuration again, with the flags of the start. An error is all diagnostics as text; what runs
+    /// goes on as it is.
+    fn reload(&self) -> Result<Config, String>;
+    /// New log files instead of rotated ones; part of a reload.
+    fn reopen_logs(&self);
+}

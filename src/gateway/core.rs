@@ -1,0 +1,282 @@
+//! The turn of the loop: one pinned thread that owns its listeners, its connections, its backend legs and its timers.
+//!
+//! A turn is: wait for completions, handle them, take messages from the lanes, give deferred answers to their machines,
+//! fire what is due. Nothing here blocks. How it fails: a driver that cannot poll ends the core with its error; the
+//! process then shuts down, because a gate with a dead core would silently refuse a share of its clients.
+
+use super::inbound::Inbound;
+use super::lanes::Message;
+use super::opening::Opening;
+use super::outbound::{Leg, Outbound};
+use super::state::{Listener, Shared};
+use crate::base::id::IdSource;
+use crate::base::queue::Inbox;
+use crate::base::time::Instant;
+use crate::base::wheel::Wheel;
+use crate::reactor::{Close, Done, Driver, Id, clock};
+use crate::smtp::server::Answer;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Messages taken from the lanes in one turn, so that connections are not starved.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// How often idle legs, waiting jobs and health checks are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a driver id stands for.
+pub(super) enum End {
+    /// A client and its machine.
+    Client(Box<Inbound>),
+    /// A client before its session, on a port with implicit TLS.
+    Opening(Box<Opening>),
+    /// A connection to a backend.
+    Leg(Box<Leg>),
+}
+
+/// Why a timer was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The machine of a connection wants to be called.
+    End(Id),
+    /// The regular look at pools and waiting jobs.
+    Tick,
+}
+
+/// One core; see the module's head.
+pub(super) struct Core {
+    pub number: u16,
+    pub shared: Arc<Shared>,
+    pub driver: Driver,
+    pub now: Instant,
+    pub ids: IdSource,
+    pub outbound: Outbound,
+    /// Answers that belong to machines other than the one being handled.
+    pub answers: VecDeque<(Asker, Answer)>,
+    /// Octets of bodies that clients may still have in memory.
+    pub body_octets: usize,
+    ends: Vec<Option<(u32, End)>>,
+    clients: usize,
+    wheel: Wheel<Timer>,
+    inbox: Inbox<Message>,
+    listeners: Vec<(Id, Arc<Listener>)>,
+    draining: Option<Instant>,
+}
+
+/// Who asked: a connection and the number of its question, so that late answers find nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub conn: Id,
+    pub question: u32,
+}
+
+impl Core {
+    pub fn new(number: u16, shared: Arc<Shared>, driver: Driver, inbox: Inbox<Message>) -> Core {
+        let ids = IdSource::new(number, clock::wall());
+        let outbound = Outbound::new(&shared);
+        Core {
+            number,
+            shared,
+            driver,
+            now: clock::now(),
+            ids,
+            outbound,
+            answers: VecDeque::new(),
+            body_octets: 0,
+            ends: Vec::new(),
+            clients: 0,
+            wheel: Wheel::new(clock::now()),
+            inbox,
+            listeners: Vec::new(),
+            draining: None,
+        }
+    }
+
+    /// Takes a listener into the loop.
+    pub fn listen(&mut self, socket: std::net::TcpListener, listener: Arc<Listener>) -> io::Result<()> {
+        let id = self.driver.listen(socket)?;
+        self.listeners.push((id, listener));
+        Ok(())
+    }
+
+    /// Turns until shutdown has drained the connections.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut done = Vec::with_capacity(256);
+        let mut due = Vec::new();
+        self.wheel.arm(Timer::Tick, self.now + TICK);
+        while !self.is_drained() {
+            let timeout = self.sleep_at_most();
+            self.driver.poll(&mut done, timeout)?;
+            self.inbox.after_sleep();
+            self.now = clock::now();
+            done.drain(..).for_each(|event| self.completed(event));
+            for _ in 0..MESSAGES_PER_TURN_MAX {
+                let Some(message) = self.inbox.pop() else { break };
+                self.message(message);
+            }
+            self.give_answers();
+            self.wheel.expired(self.now, &mut due);
+            due.drain(..).for_each(|timer| self.fired(timer));
+            self.give_answers();
+        }
+        Ok(())
+    }
+
+    fn sleep_at_most(&mut self) -> Option<Duration> {
+        if !self.inbox.before_sleep() {
+            return Some(Duration::ZERO);
+        }
+        self.wheel.next().map(|at| at.since(clock::now()))
+    }
+
+    fn completed(&mut self, event: Done) {
+        match event {
+            Done::Accepted { listener, conn, peer, local } => self.accepted(listener, conn, peer, local),
+            Done::AcceptFailed { error, .. } => {
+                tracing::warn!(core = self.number, %error, "accept failed; trying again shortly");
+            }
+            Done::Recv { conn, buf } => match self.take(conn) {
+                Some(End::Client(c)) => self.client_received(c, &buf),
+                Some(End::Leg(l)) => self.leg_received(l, &buf),
+                Some(End::Opening(o)) => self.opening_received(o, &buf),
+                None => {}
+            },
+            Done::RecvEnd { conn, why } => match self.take(conn) {
+                Some(End::Client(c)) => self.client_ended(c, why),
+                Some(End::Leg(l)) => self.leg_ended(l, why),
+                Some(End::Opening(o)) => self.opening_ended(o, why),
+                None => {}
+            },
+            Done::Sent { conn, result, .. } => match self.take(conn) {
+                Some(End::Client(c)) => self.client_sent(c, result),
+                Some(End::Leg(l)) => self.leg_sent(l, result),
+                Some(End::Opening(o)) => self.opening_sent(o, result),
+                None => {}
+            },
+            Done::Connected { conn, result } => {
+                if let Some(End::Leg(l)) = self.take(conn) {
+                    self.leg_connected(l, result);
+                }
+            }
+            Done::Closed { conn } => self.closed(conn),
+        }
+    }
+
+    fn accepted(&mut self, listener: Id, conn: Id, peer: SocketAddr, local: SocketAddr) {
+        let Some(config) = self.listeners.iter().find(|(id, _)| *id == listener).map(|(_, l)| l.clone()) else {
+            self.driver.close(conn, Close::Reset);
+            return;
+        };
+        let full = self.clients >= self.shared.connections_per_core_max;
+        if full || self.draining.is_some() {
+            // RFC 5321 §3.1: 421 in place of the greeting. Costs a write, no session.
+            self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
+            self.driver.send(conn, config.busy.clone());
+            self.driver.close(conn, Close::Graceful);
+            return;
+        }
+        self.clients += 1;
+        self.shared.counters.clients.fetch_add(1, Ordering::Relaxed);
+        match config.tls_from_start {
+            true => self.opening_accepted(config, conn, peer, local),
+            false => self.client_accepted(config, conn, peer, local),
+        }
+    }
+
+    fn closed(&mut self, conn: Id) {
+        match self.take(conn) {
+            Some(End::Client(c)) => {
+                self.client_gone();
+                self.client_closed(c);
+            }
+            Some(End::Opening(_)) => self.client_gone(),
+            Some(End::Leg(l)) => self.leg_closed(l),
+            None => {}
+        }
+    }
+
+    fn client_gone(&mut self) {
+        self.clients -= 1;
+        self.shared.counters.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn fired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Tick => {
+                self.tick_outbound();
+                self.wheel.arm(Timer::Tick, self.now + TICK);
+            }
+            Timer::End(conn) => match self.take(conn) {
+                Some(End::Client(c)) => self.client_fired(c),
+                Some(End::Leg(l)) => self.leg_fired(l),
+                Some(End::Opening(o)) => self.opening_fired(o),
+                None => {}
+            },
+        }
+    }
+
+    fn give_answers(&mut self) {
+        while let Some((asker, answer)) = self.answers.pop_front() {
+            if let Some(End::Client(c)) = self.take(asker.conn) {
+                self.client_answered(c, asker.question, answer);
+            }
+        }
+    }
+
+    /// Files a deadline of a connection.
+    pub fn arm(&mut self, conn: Id, at: Instant) {
+        self.wheel.arm(Timer::End(conn), at);
+    }
+
+    /// Takes an end out of the table while it is handled; [`Core::put`] brings it back.
+    pub fn take(&mut self, conn: Id) -> Option<End> {
+        let entry = self.ends.get_mut(conn.index as usize)?;
+        if entry.as_ref().is_none_or(|(generation, _)| *generation != conn.generation) {
+            return None;
+        }
+        entry.take().map(|(_, end)| end)
+    }
+
+    /// See [`Core::take`].
+    pub fn put(&mut self, conn: Id, end: End) {
+        let index = conn.index as usize;
+        if index >= self.ends.len() {
+            self.ends.resize_with(index + 1, || None);
+        }
+        self.ends[index] = Some((conn.generation, end));
+    }
+
+    /// Stops accepting; clients are told at their next command, and what is left at `until` is closed.
+    pub fn drain(&mut self, until: Instant) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(until);
+        for (id, _) in std::mem::take(&mut self.listeners) {
+            self.driver.unlisten(id);
+        }
+        let clients: Vec<Id> = self.client_ids().collect();
+        for conn in clients {
+            if let Some(End::Client(c)) = self.take(conn) {
+                self.client_shutdown(c);
+            }
+        }
+    }
+
+    fn client_ids(&self) -> impl Iterator<Item = Id> + '_ {
+        self.ends.iter().enumerate().filter_map(|(index, entry)| match entry {
+            Some((generation, End::Client(_))) => Some(Id { index: index as u32, generation: *generation }),
+            _ => None,
+        })
+    }
+
+    fn is_drained(&self) -> bool {
+        match self.draining {
+            None => false,
+            Some(until) => (self.clients == 0 && self.outbound.is_quiet()) || self.now >= until,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A client connection: its pipe, its server machine, its judge, and where it stands with questions that are out.
+//!
+//! The core drives it: bytes in, asks answered (inline by the policy, or later by a lane or a backend), bytes out. How
+//! it fails: whatever breaks the connection ends it; an answer that comes later finds nobody. A message whose client has
+//! gone may still be delivered, as SMTP allows (RFC 5321 §4.5.3.2.6, the lost reply).
+
+use super::core::{Asker, Core, End};
+use super::judge::Judge;
+use super::lanes::{LookupTo, SpoolRequest};
+use super::pipe::{Machine, Pipe};
+use super::settle::Settlement;
+use super::state::Listener;
+use crate::base::body::BodyFile;
+use crate::base::buf::{Input, Output};
+use crate::base::id::SessionId;
+use crate::base::time::Instant;
+use crate::base::tls::TlsFacts;
+use crate::lookup::Answer as LookupAnswer;
+use crate::reactor::tls::Tls;
+use crate::reactor::{End as Ended, Id, clock};
+use crate::sasl::server::SaslAsk;
+use crate::smtp::server::{Answer, Ask, Peer, PeerRights, Server};
+use crate::wire::replies;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One client; see the module's head.
+pub(super) struct Inbound {
+    pub(super) pipe: Pipe,
+    pub(super) machine: Server,
+    pub(super) judge: Judge,
+    pub(super) listener: Arc<Listener>,
+    pub(super) session: SessionId,
+    /// Number of the question that is out, if one is.
+    pub(super) question: u32,
+    /// The scratch file of the message that is coming in.
+    pub(super) scratch: Option<Arc<dyn BodyFile>>,
+    /// Octets taken from the core's budget for the message that is coming in.
+    pub(super) reserved_octets: usize,
+    /// The message that is being settled.
+    pub(super) settling: Option<Box<Settlement>>,
+}
+
+impl Machine for Server {
+    fn handle_bytes(&mut self, now: Instant, input: &mut Input<'_>) {
+        Server::handle_bytes(self, now, input);
+    }
+    fn poll_transmit(&mut self, out: &mut Output) {
+        Server::poll_transmit(self, out);
+    }
+    fn wants_input(&self) -> bool {
+        Server::wants_input(self)
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        Server::poll_timeout(self)
+    }
+    fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
+        Server::tls_started(self, now, facts);
+    }
+}
+
+impl Inbound {
+    /// Who asks the question that is out now.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { conn: self.pipe.id, question: self.question }
+    }
+}
+
+impl Core {
+    /// A client came to a port that begins in clear.
+    pub(super) fn client_accepted(&mut self, listener: Arc<Listener>, conn: Id, client: SocketAddr, local: SocketAddr) {
+        let mut pipe = Pipe::new(conn);
+        pipe.receive(&mut self.driver, true);
+        self.client_begin(pipe, listener, client, local, None);
+    }
+
+    /// Begins a session.
+    pub(super) fn client_begin(
+        &mut self,
+        pipe: Pipe,
+        listener: Arc<Listener>,
+        client: SocketAddr,
+        local: SocketAddr,
+        tls: Option<TlsFacts>,
+    ) {
+        let session = SessionId(self.ids.next_id());
+        let settings = &self.shared.config.settings.server;
+        let rights = PeerRights {
+            protected: settings.protected.contains(client.ip()),
+            // On a port with implicit TLS the header came before the handshake.
+            proxy: tls.is_none() && settings.proxy_from.contains(client.ip()),
+            xclient: settings.xclient_from.contains(client.ip()),
+        };
+        let nonce_seed = self.entropy();
+        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, name: None };
+        let judge = Judge::new(&self.shared, &listener, &peer);
+        let machine = Server::new(listener.server.clone(), peer, self.now);
+        self.client_drive(Box::new(Inbound {
+            pipe,
+            machine,
+            judge,
+            listener,
+            session,
+            question: 0,
+            scratch: None,
+            reserved_octets: 0,
+            settling: None,
+        }));
+    }
+
+    pub(super) fn client_received(&mut self, mut inbound: Box<Inbound>, bytes: &[u8]) {
+        if inbound.pipe.is_closing() {
+            return self.put(inbound.pipe.id, End::Client(inbound));
+        }
+        if let Err(error) = inbound.pipe.received(self.now, &mut inbound.machine, bytes) {
+            tracing::info!(session = %inbound.session, %error, "TLS failed");
+            inbound.pipe.close_after_flush(&mut self.driver, &mut inbound.machine);
+            return self.put(inbound.pipe.id, End::Client(inbound));
+        }
+        self.client_drive(inbound);
+    }
+
+    pub(super) fn client_ended(&mut self, mut inbound: Box<Inbound>, why: Ended) {
+        match why {
+            // A half-closed client still hears the replies to what it said.
+            Ended::Eof => {
+                inbound.machine.handle_eof(self.now);
+                self.client_drive(inbound);
+            }
+            Ended::Failed(error) => {
+                tracing::debug!(session = %inbound.session, %error, "connection broke");
+                inbound.pipe.close_now(&mut self.driver);
+                self.put(inbound.pipe.id, End::Client(inbound));
+            }
+        }
+    }
+
+    pub(super) fn client_sent(&mut self, mut inbound: Box<Inbound>, result: io::Result<()>) {
+        inbound.pipe.sent();
+        if result.is_err() {
+            inbound.pipe.close_now(&mut self.driver);
+            return self.put(inbound.pipe.id, End::Client(inbound));
+        }
+        self.client_drive(inbound);
+    }
+
+    pub(super) fn client_fired(&mut self, mut inbound: Box<Inbound>) {
+        inbound.pipe.fired();
+        if inbound.machine.poll_timeout().is_some_and(|at| at <= self.now) {
+            inbound.machine.handle_timeout(self.now);
+        }
+        self.client_drive(inbound);
+    }
+
+    pub(super) fn client_shutdown(&mut self, mut inbound: Box<Inbound>) {
+        inbound.machine.shutdown(self.now);
+        self.client_drive(inbound);
+    }
+
+    pub(super) fn client_closed(&mut self, mut inbound: Box<Inbound>) {
+        self.release(&mut inbound);
+        tracing::debug!(session = %inbound.session, counters = ?inbound.machine.counters(), "session over");
+    }
+
+    /// An answer came for a question that was out; late ones are for questions that are not.
+    pub(super) fn client_answered(&mut self, mut inbound: Box<Inbound>, question: u32, answer: Answer) {
+        if inbound.question == question {
+            inbound.question = inbound.question.wrapping_add(1);
+            inbound.machine.handle_answer(self.now, answer);
+        }
+        self.client_drive(inbound);
+    }
+
+    /// A lookup for the judge came back.
+    pub(super) fn client_looked_up(&mut self, asker: Asker, answer: LookupAnswer) {
+        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
+        if inbound.question == asker.question {
+            inbound.judge.client_name(&answer);
+            inbound.question = inbound.question.wrapping_add(1);
+            let verdict = inbound.judge.connect(self.now, &self.shared);
+            inbound.machine.handle_answer(self.now, verdict);
+        }
+        self.client_drive(inbound);
+    }
+
+    /// Lets the machine go as far as it can: asks, left bytes, output, deadline.
+    pub(super) fn client_drive(&mut self, mut inbound: Box<Inbound>) {
+        loop {
+            while let Some(ask) = inbound.machine.poll_ask() {
+                if let Some(answer) = self.client_asks(&mut inbound, ask) {
+                    inbound.machine.handle_answer(self.now, answer);
+                }
+            }
+            if !inbound.pipe.feed(self.now, &mut inbound.machine) {
+                break;
+            }
+        }
+        if !inbound.pipe.is_closing() {
+            inbound.pipe.balance(&mut self.driver);
+        }
+        inbound.pipe.flush(&mut self.driver, &mut inbound.machine);
+        if let Some(at) = inbound.pipe.deadline_to_arm(inbound.machine.poll_timeout()) {
+            self.arm(inbound.pipe.id, at);
+        }
+        self.put(inbound.pipe.id, End::Client(inbound));
+    }
+
+    /// Answers a question of a client's machine, or sends it where it will be answered.
+    fn client_asks(&mut self, inbound: &mut Inbound, ask: Ask) -> Option<Answer> {
+        match ask {
+            Ask::Connect { early_talker } => self.asks_connect(inbound, early_talker),
+            Ask::Helo { name, extended } => Some(inbound.judge.helo(self.now, &name, extended)),
+            Ask::Sasl(ask) => self.asks_sasl(inbound, ask),
+            Ask::Authenticated { user } => Some(inbound.judge.authenticated(self.now, &user)),
+            Ask::AuthFailed { failures } => Some(inbound.judge.auth_failed(self.now, failures)),
+            Ask::Mail { sender, parameters } => Some(inbound.judge.mail(self.now, &sender, &parameters, &self.shared)),
+            Ask::Rcpt { recipient } => self.asks_rcpt(inbound, recipient),
+            Ask::Data { declared } => Some(self.asks_data(inbound, declared)),
+            Ask::Spill { first, chunk } => self.asks_spill(inbound, first, chunk),
+            Ask::Message(message) => self.asks_message(inbound, *message),
+            Ask::Vrfy { argument } | Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument)),
+            Ask::Reset => {
+                self.release(inbound);
+                inbound.judge.reset();
+                None
+            }
+            Ask::StartTls => {
+                inbound.pipe.flush(&mut self.driver, &mut inbound.machine);
+                match self.server_tls() {
+                    Ok(tls) => inbound.pipe.start_tls(tls),
+                    Err(error) => {
+                        tracing::warn!(session = %inbound.session, error, "cannot start TLS");
+                        inbound.pipe.close_now(&mut self.driver);
+                    }
+                }
+                None
+            }
+            Ask::Close => {
+                inbound.pipe.close_after_flush(&mut self.driver, &mut inbound.machine);
+                None
+            }
+        }
+    }
+
+    fn asks_connect(&mut self, inbound: &mut Inbound, early_talker: bool) -> Option<Answer> {
+        // PROXY and XCLIENT change who the client is.
+        let peer = inbound.machine.peer();
+        inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker);
+        if let Some(question) = inbound.judge.wanted_name() {
+            let asker = inbound.asker();
+            let answer = self.ask_lookup(LookupTo::Client(asker), &question)?;
+            inbound.judge.client_name(&answer);
+        }
+        Some(inbound.judge.connect(self.now, &self.shared))
+    }
+
+    fn asks_sasl(&mut self, inbound: &Inbound, ask: SaslAsk) -> Option<Answer> {
+        self.shared.passwords.ask(self.number, inbound.asker(), ask).map(Answer::Sasl)
+    }
+
+    /// Room for a text: none when this core holds as much as it may (RFC 5321 §4.5.3.1.10: 452, come back later).
+    fn asks_data(&mut self, inbound: &mut Inbound, declared: Option<u64>) -> Answer {
+        let memory_max = inbound.listener.server.knobs.body_memory_octets_max.len();
+        let declared = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(memory_max);
+        let wanted = declared.clamp(16 * 1024, memory_max);
+        if self.body_octets + wanted > self.shared.body_octets_per_core_max {
+            return refuse(replies::no_room());
+        }
+        self.body_octets += wanted;
+        inbound.reserved_octets += wanted;
+        Answer::Go
+    }
+
+    fn asks_spill(&mut self, inbound: &mut Inbound, first: bool, chunk: Vec<u8>) -> Option<Answer> {
+        let file = if first { None } else { inbound.scratch.clone() };
+        let request = SpoolRequest::Spill { core: self.number, asker: inbound.asker(), file, chunk };
+        match self.ask_spool(request) {
+            Ok(()) => None,
+            Err(_) => Some(Answer::Spilled(Err(replies::no_room()))),
+        }
+    }
+
+    /// The spool lane wrote a piece of a text.
+    pub(super) fn spilled(&mut self, asker: Asker, result: Result<Arc<dyn BodyFile>, String>) {
+        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
+        if inbound.question != asker.question {
+            return self.put(asker.conn, End::Client(inbound));
+        }
+        let answer = match result {
+            Ok(file) => {
+                inbound.scratch = Some(file);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(session = %inbound.session, error, "cannot keep a large message");
+                Err(replies::no_room())
+            }
+        };
+        self.client_answered(inbound, asker.question, Answer::Spilled(answer));
+    }
+
+    /// Gives back what the message that was coming in held.
+    fn release(&mut self, inbound: &mut Inbound) {
+        self.body_octets -= inbound.reserved_octets;
+        inbound.reserved_octets = 0;
+        inbound.scratch = None;
+    }
+
+    /// The server's half of a new TLS session.
+    pub(super) fn server_tls(&self) -> Result<Tls, String> {
+        let config = self.shared.server_tls.load_full();
+        Tls::server(config).map_err(|e| e.to_string())
+    }
+}
+
+/// A refusal without delay that leaves the connection open.
+pub(super) fn refuse(reply: crate::wire::reply::Reply) -> Answer {
+    let close = reply.code == 421;
+    Answer::Refuse { reply, after: Duration::ZERO, close }
+}

@@ -1,0 +1,246 @@
+//! One connection as bytes: between a driver and a machine, with or without TLS. Shared by clients and backend legs.
+//!
+//! A pipe keeps what the machine has not consumed, what the driver has not taken, and the deadline that is armed. It stops
+//! receiving when the machine cannot keep up, so both sides are bounded. How it fails: a TLS fault is returned and the
+//! caller closes; everything else is an event of the driver.
+
+use crate::base::buf::{Chain, Input, Output};
+use crate::base::time::Instant;
+use crate::base::tls::TlsFacts;
+use crate::reactor::tls::{Tls, TlsError};
+use crate::reactor::{Close, Driver, Id};
+
+/// Unconsumed octets above which receiving stops; one large buffer more may still arrive.
+const PENDING_OCTETS_MAX: usize = 64 * 1024;
+/// Octets a machine may put out before what it has said is sent.
+const OUTPUT_HIGH_WATER_OCTETS: usize = 128 * 1024;
+
+/// What a protocol machine offers to its connection (design §3).
+pub(super) trait Machine {
+    /// The peer said.
+    fn handle_bytes(&mut self, now: Instant, input: &mut Input<'_>);
+    /// Bytes for the peer.
+    fn poll_transmit(&mut self, out: &mut Output);
+    /// Whether it can take bytes now.
+    fn wants_input(&self) -> bool;
+    /// When it wants to be called though nothing happens.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// The TLS handshake is done.
+    fn tls_started(&mut self, now: Instant, facts: TlsFacts);
+}
+
+/// How far a pipe is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Closing {
+    No,
+    /// Close when everything has been sent.
+    AfterFlush,
+    /// Given to the driver.
+    Asked,
+}
+
+/// See the module's head.
+pub(super) struct Pipe {
+    pub id: Id,
+    tls: Option<Box<Tls>>,
+    pending: Vec<u8>,
+    pending_at: usize,
+    out: Chain,
+    sending: bool,
+    broken: bool,
+    receiving: bool,
+    closing: Closing,
+    armed: Instant,
+}
+
+impl Pipe {
+    pub fn new(id: Id) -> Pipe {
+        Pipe {
+            id,
+            tls: None,
+            pending: Vec::new(),
+            pending_at: 0,
+            out: Chain::new(),
+            sending: false,
+            broken: false,
+            receiving: false,
+            closing: Closing::No,
+            armed: Instant::FAR,
+        }
+    }
+
+    /// Starts or stops receiving.
+    pub fn receive(&mut self, driver: &mut Driver, on: bool) {
+        if self.receiving != on && self.closing == Closing::No {
+            self.receiving = on;
+            driver.recv(self.id, on);
+        }
+    }
+
+    /// From now on bytes are TLS records. What was received in clear is dropped: it was not protected (RFC 3207 §5).
+    pub fn start_tls(&mut self, tls: Tls) {
+        self.pending = Vec::new();
+        self.pending_at = 0;
+        self.tls = Some(Box::new(tls));
+    }
+
+    /// As [`Pipe::start_tls`], for a port with implicit TLS: what is pending are records already.
+    pub fn start_tls_with_pending<M: Machine>(&mut self, now: Instant, tls: Tls, machine: &mut M) -> Result<(), TlsError> {
+        let records = std::mem::take(&mut self.pending).split_off(std::mem::take(&mut self.pending_at));
+        self.tls = Some(Box::new(tls));
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.received(now, machine, &records)
+    }
+
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Bytes came from the driver: decrypts them and shows them to the machine.
+    pub fn received<M: Machine>(&mut self, now: Instant, machine: &mut M, bytes: &[u8]) -> Result<(), TlsError> {
+        match self.tls.as_mut() {
+            None => self.offer(now, machine, bytes),
+            Some(tls) => {
+                let mut plain = Vec::new();
+                let state = tls.received(bytes, &mut plain)?;
+                if state.handshake_done_now {
+                    let facts = tls.facts();
+                    machine.tls_started(now, facts);
+                }
+                self.offer(now, machine, &plain);
+            }
+        }
+        Ok(())
+    }
+
+    fn offer<M: Machine>(&mut self, now: Instant, machine: &mut M, plain: &[u8]) {
+        if self.pending.is_empty() && machine.wants_input() {
+            let mut input = Input::new(plain);
+            machine.handle_bytes(now, &mut input);
+            self.pending.extend_from_slice(input.rest());
+        } else {
+            self.pending.extend_from_slice(plain);
+            self.feed(now, machine);
+        }
+    }
+
+    /// Shows the machine what it left, if it can take it now; whether it took any.
+    pub fn feed<M: Machine>(&mut self, now: Instant, machine: &mut M) -> bool {
+        if self.pending.is_empty() || !machine.wants_input() {
+            return false;
+        }
+        let mut input = Input::new(&self.pending[self.pending_at..]);
+        machine.handle_bytes(now, &mut input);
+        let consumed = input.consumed();
+        self.pending_at += consumed;
+        if self.pending_at == self.pending.len() {
+            // An idle connection holds no buffer.
+            self.pending = Vec::new();
+            self.pending_at = 0;
+        } else if self.pending_at > PENDING_OCTETS_MAX / 2 {
+            self.pending.drain(..self.pending_at);
+            self.pending_at = 0;
+        }
+        consumed > 0
+    }
+
+    /// Back-pressure: receiving stops while too much is unconsumed and goes on when it has been.
+    pub fn balance(&mut self, driver: &mut Driver) {
+        let unconsumed = self.pending.len() - self.pending_at;
+        if unconsumed > PENDING_OCTETS_MAX {
+            self.receive(driver, false);
+        } else if unconsumed <= PENDING_OCTETS_MAX / 2 {
+            self.receive(driver, true);
+        }
+    }
+
+    /// Takes what the machine (and TLS) want sent and gives it to the driver, one chain at a time.
+    pub fn flush<M: Machine>(&mut self, driver: &mut Driver, machine: &mut M) {
+        if self.sending || self.closing == Closing::Asked {
+            return;
+        }
+        let mut output = Output::new(OUTPUT_HIGH_WATER_OCTETS);
+        machine.poll_transmit(&mut output);
+        let said = output.take();
+        match self.tls.as_mut() {
+            None => self.out.append(said),
+            Some(tls) => {
+                if !said.is_empty() {
+                    tls.send(&said, &mut self.out);
+                }
+                tls.pending(&mut self.out);
+            }
+        }
+        self.push_out(driver);
+    }
+
+    fn push_out(&mut self, driver: &mut Driver) {
+        if !self.out.is_empty() {
+            self.sending = true;
+            driver.send(self.id, std::mem::take(&mut self.out));
+        } else if self.closing == Closing::AfterFlush {
+            self.closing = Closing::Asked;
+            driver.close(self.id, Close::Graceful);
+        }
+    }
+
+    /// The driver took everything.
+    pub fn sent(&mut self) {
+        self.sending = false;
+    }
+
+    /// A send failed: nothing more goes out, what had arrived may still be read.
+    pub fn broken(&mut self) {
+        self.sending = true;
+        self.broken = true;
+    }
+
+    /// Closes once everything has been sent (with close_notify under TLS).
+    pub fn close_after_flush<M: Machine>(&mut self, driver: &mut Driver, machine: &mut M) {
+        if self.closing != Closing::No {
+            return;
+        }
+        if self.broken {
+            return self.close_now(driver);
+        }
+        self.receive(driver, false);
+        self.flush(driver, machine);
+        if let Some(tls) = self.tls.as_mut() {
+            tls.close(&mut self.out);
+        }
+        self.closing = Closing::AfterFlush;
+        if !self.sending {
+            self.push_out(driver);
+        }
+    }
+
+    /// Closes now; what was not sent is lost.
+    pub fn close_now(&mut self, driver: &mut Driver) {
+        if self.closing != Closing::Asked {
+            self.closing = Closing::Asked;
+            driver.close(self.id, Close::Reset);
+        }
+    }
+
+    /// Whether the connection is on its way out.
+    pub fn is_closing(&self) -> bool {
+        self.closing != Closing::No
+    }
+
+    /// The next deadline to file in the wheel, if an earlier one than is filed is wanted.
+    pub fn deadline_to_arm(&mut self, wanted: Option<Instant>) -> Option<Instant> {
+        let at = wanted?;
+        if at < self.armed {
+            self.armed = at;
+            return Some(at);
+        }
+        None
+    }
+
+    /// The wheel fired for this pipe: whatever was armed is gone.
+    pub fn fired(&mut self) {
+        self.armed = Instant::FAR;
+    }
+}

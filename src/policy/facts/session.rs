@@ -1,0 +1,42 @@
+//! How the session has gone so far: authentication, errors, age.
+
+use super::*;
+
+/// The rows.
+pub const FACTS: &[Fact] = &[
+    Fact::told("authenticated", Type::Flag, Span::from(Stage::Auth), "Whether the client has authenticated.", |v| {
+        Value::Flag(!v.state.peer.user.is_empty())
+    }),
+    Fact::told("user", Type::Text, Span::from(Stage::Auth), "The authenticated user; empty before.", |v| {
+        Value::Text(&v.state.peer.user)
+    })
+    .settable(|s, g| s.peer.user = text(g).into()),
+    Fact::told("auth.failures", Type::Number, Span::from(Stage::Auth), "Failed authentications in this session.", |v| {
+        Value::count(v.state.peer.auth_failures)
+    })
+    .settable(|s, g| s.peer.auth_failures = number(g)),
+    Fact::told(
+        "session.errors",
+        Type::Number,
+        Span::from(Stage::Connect),
+        "Protocol errors of the client so far: unknown commands, bad syntax, wrong order.",
+        |v| Value::count(v.state.peer.errors),
+    )
+    .settable(|s, g| s.peer.errors = number(g)),
+    Fact::told(
+        "session.messages",
+        Type::Number,
+        Span::from(Stage::Connect),
+        "Messages of this session that were accepted so far.",
+        |v| Value::count(v.state.peer.messages),
+    )
+    .settable(|s, g| s.peer.messages = number(g)),
+    Fact::told("session.age", Type::Duration, Span::from(Stage::Connect), "Time since the client connected.", |v| {
+        let age = v.state.now.since(v.state.peer.opened);
+        Value::count(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }),
+    Fact::told("vrfy.argument", Type::Text, Span::only(Stage::Vrfy), "Argument of VRFY or EXPN.", |v| {
+        Value::Text(&v.state.query)
+    })
+    .settable(|s, g| s.query = text(g).into()),
+];

@@ -1,0 +1,403 @@
+//! The flat program that conditions become: atoms (one question each) and steps that jump on their answers.
+//!
+//! `and`, `or` and `not` exist at compile time only: a step names where to go when its atom holds and when it does not.
+//! An unknown value makes neither an atom nor its opposite hold. Atoms that stand in several rules are the same atom; when
+//! asking is dear, its answer is remembered for the rest of the evaluation.
+//!
+//! How it fails: evaluation is total.
+
+use super::facts::{FactId, Source};
+use super::functions::{Function, Returned};
+use super::list::List;
+use super::networks::Networks;
+use super::state::View;
+use super::texts::TextSet;
+use super::value::{Type, Value};
+use regex::{Regex, RegexSet};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Jump target: the condition holds.
+pub const HOLDS: u32 = u32::MAX;
+/// Jump target: it does not.
+pub const FAILS: u32 = u32::MAX - 1;
+
+/// Answer to an atom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tri {
+    /// It does not hold.
+    No,
+    /// It holds.
+    Yes,
+    /// Its value is not known.
+    Unknown,
+}
+
+impl From<bool> for Tri {
+    fn from(b: bool) -> Tri {
+        if b { Tri::Yes } else { Tri::No }
+    }
+}
+
+/// What an atom asks about.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// A fact.
+    Fact(FactId),
+    /// A function and its argument.
+    Call(&'static Function, Box<str>),
+}
+
+impl Operand {
+    /// Hands the value to `ask`.
+    #[inline]
+    pub fn with<R>(&self, view: &View<'_>, ask: impl FnOnce(Value<'_>) -> R) -> R {
+        match self {
+            Operand::Fact(id) => match id.row().source {
+                Source::Told(read) => ask(read(view)),
+                Source::Looked => ask(view.state.looked(id.0)),
+            },
+            Operand::Call(function, argument) => call(function, argument, view, ask),
+        }
+    }
+    /// Whether reading it costs more than remembering it.
+    fn is_dear(&self) -> bool {
+        matches!(self, Operand::Call(..))
+    }
+}
+
+fn call<R>(function: &'static Function, argument: &str, view: &View<'_>, ask: impl FnOnce(Value<'_>) -> R) -> R {
+    // The argument lives in the policy, the view in the session: one lifetime for both while the function runs.
+    let view = View { state: view.state, headers: view.headers };
+    match (function.read)(&view, argument) {
+        Returned::Text(Cow::Borrowed(t)) => ask(Value::Text(t)),
+        Returned::Text(Cow::Owned(t)) => ask(Value::Text(&t)),
+        Returned::Value(v) => ask(v),
+    }
+}
+
+/// A relation of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// `==`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+impl Relation {
+    fn holds(self, left: i64, right: i64) -> bool {
+        match left.cmp(&right) {
+            Ordering::Less => matches!(self, Relation::Less | Relation::LessOrEqual),
+            Ordering::Equal => matches!(self, Relation::Equal | Relation::LessOrEqual | Relation::GreaterOrEqual),
+            Ordering::Greater => matches!(self, Relation::Greater | Relation::GreaterOrEqual),
+        }
+    }
+    /// With its sides exchanged.
+    pub fn flipped(self) -> Relation {
+        match self {
+            Relation::Equal => Relation::Equal,
+            Relation::Less => Relation::Greater,
+            Relation::LessOrEqual => Relation::GreaterOrEqual,
+            Relation::Greater => Relation::Less,
+            Relation::GreaterOrEqual => Relation::LessOrEqual,
+        }
+    }
+}
+
+/// A number made of facts and constants. Overflow stays at the largest number; a division by zero is unknown.
+#[derive(Clone, Debug)]
+pub enum Sum {
+    /// A constant.
+    Constant(i64),
+    /// A fact or function.
+    Of(Operand),
+    /// `+ - * / %`
+    Arithmetic(char, Box<Sum>, Box<Sum>),
+}
+
+impl Sum {
+    fn value(&self, view: &View<'_>) -> Option<i64> {
+        match self {
+            Sum::Constant(n) => Some(*n),
+            Sum::Of(operand) => operand.with(view, |v| match v {
+                Value::Number(n) => Some(n),
+                _ => None,
+            }),
+            Sum::Arithmetic(op, a, b) => {
+                let (a, b) = (a.value(view)?, b.value(view)?);
+                match op {
+                    '+' => Some(a.saturating_add(b)),
+                    '-' => Some(a.saturating_sub(b)),
+                    '*' => Some(a.saturating_mul(b)),
+                    '/' => a.checked_div(b),
+                    _ => a.checked_rem(b),
+                }
+            }
+        }
+    }
+}
+
+/// What an atom asks.
+#[derive(Debug)]
+pub enum Test {
+    /// It is true.
+    Flag,
+    /// Its relation to a constant.
+    Number(Relation, i64),
+    /// It and another number (the operand is part of the left sum).
+    Sums(Box<(Sum, Relation, Sum)>),
+    /// It is this text.
+    Is(Box<str>),
+    /// It is the same text as another.
+    Same(Operand),
+    /// It has this text in it; in lower case.
+    Contains(Box<str>),
+    /// It begins with this text.
+    StartsWith(Box<str>),
+    /// It ends with this text.
+    EndsWith(Box<str>),
+    /// The expression matches; the group answers for many expressions at once.
+    Matches(Box<Regex>, Option<u16>),
+    /// It is one of these texts (domains: by their reach).
+    Texts(Box<TextSet>, Type),
+    /// It is one of these numbers.
+    Numbers(Box<[i64]>),
+    /// It is in one of these networks.
+    Networks(Box<Networks>),
+    /// It is in the list.
+    List(Arc<List>, Type),
+    /// It is known.
+    Known,
+}
+
+/// One question.
+#[derive(Debug)]
+pub struct Atom {
+    /// About what.
+    pub operand: Operand,
+    /// What.
+    pub test: Test,
+    /// As it stands in the policy file, for the trace.
+    pub text: Box<str>,
+    /// Where its answer is remembered, if it is.
+    pub memo: Option<u16>,
+}
+
+/// One step of a condition.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Which question.
+    pub atom: u32,
+    /// Whether the opposite is wanted.
+    pub negate: bool,
+    /// Where to go when it (or the opposite) holds.
+    pub yes: u32,
+    /// Where to go when not.
+    pub no: u32,
+}
+
+/// Several expressions about one fact, tried in one pass.
+#[derive(Debug)]
+pub struct Group {
+    set: RegexSet,
+    memo: u16,
+}
+
+/// The conditions of a policy.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub(super) atoms: Vec<Atom>,
+    pub(super) steps: Vec<Step>,
+    pub(super) groups: Vec<Group>,
+    pub(super) memos: u16,
+}
+
+/// Remembered answers of one evaluation.
+#[derive(Debug, Default, Clone)]
+pub struct Memo(Vec<u8>);
+
+impl Memo {
+    /// Forgets all answers.
+    pub fn clear(&mut self, program: &Program) {
+        self.0.clear();
+        self.0.resize(usize::from(program.memos), 0);
+    }
+}
+
+/// Somebody who wants to know what was asked. The unit type does not, and costs nothing.
+pub trait Observer {
+    /// An atom was asked.
+    fn asked(&mut self, _atom: &Atom, _negate: bool, _answer: Tri, _view: &View<'_>) {}
+    /// A rule was tried.
+    fn tried(&mut self, _rule: usize, _matched: bool) {}
+    /// An outcome of the rule tried last did something (or a limit let it pass).
+    fn effect(&mut self, _what: impl FnOnce() -> String) {}
+}
+
+impl Observer for () {}
+
+impl Program {
+    /// Whether the condition that begins at `entry` holds.
+    #[inline]
+    pub fn holds(&self, entry: u32, view: &View<'_>, memo: &mut Memo, observer: &mut impl Observer) -> bool {
+        let mut at = entry;
+        while at < FAILS {
+            let step = self.steps[at as usize];
+            let atom = &self.atoms[step.atom as usize];
+            let answer = self.ask(atom, view, memo);
+            observer.asked(atom, step.negate, answer, view);
+            let wanted = if step.negate { Tri::No } else { Tri::Yes };
+            at = if answer == wanted { step.yes } else { step.no };
+        }
+        at == HOLDS
+    }
+
+    #[inline]
+    fn ask(&self, atom: &Atom, view: &View<'_>, memo: &mut Memo) -> Tri {
+        let Some(slot) = atom.memo else { return self.ask_anew(atom, view, memo) };
+        match memo.0[usize::from(slot)] {
+            0 => {
+                let answer = self.ask_anew(atom, view, memo);
+                memo.0[usize::from(slot)] = answer as u8 + 1;
+                answer
+            }
+            n => [Tri::No, Tri::Yes, Tri::Unknown][usize::from(n - 1)],
+        }
+    }
+
+    fn ask_anew(&self, atom: &Atom, view: &View<'_>, memo: &mut Memo) -> Tri {
+        if let Test::Sums(sums) = &atom.test {
+            let (left, relation, right) = &**sums;
+            return match (left.value(view), right.value(view)) {
+                (Some(a), Some(b)) => relation.holds(a, b).into(),
+                _ => Tri::Unknown,
+            };
+        }
+        atom.operand.with(view, |value| match (&atom.test, value) {
+            (Test::Known, Value::Unknown) => Tri::No,
+            (Test::Known, _) => Tri::Yes,
+            (_, Value::Unknown) => Tri::Unknown,
+            (Test::Flag, Value::Flag(b)) => b.into(),
+            (Test::Number(relation, n), Value::Number(v)) => relation.holds(v, *n).into(),
+            (Test::Numbers(set), Value::Number(v)) => set.contains(&v).into(),
+            (Test::Networks(set), Value::Ip(ip)) => set.contains(ip).into(),
+            (Test::List(list, kind), v) => list.contains(*kind, v).into(),
+            (Test::Matches(regex, Some(group)), Value::Text(t)) => {
+                (self.any_matches(*group, t, memo) && regex.is_match(t)).into()
+            }
+            (test, Value::Text(t)) => text_test(test, t, view),
+            // The checker lets no other pair through.
+            _ => Tri::Unknown,
+        })
+    }
+
+    /// Whether any expression of the group matches; found out once per evaluation.
+    fn any_matches(&self, group: u16, text: &str, memo: &mut Memo) -> bool {
+        let group = &self.groups[usize::from(group)];
+        let slot = usize::from(group.memo);
+        if memo.0[slot] == 0 {
+            memo.0[slot] = 1 + u8::from(group.set.is_match(text));
+        }
+        memo.0[slot] == 2
+    }
+
+    /// Shares what can be shared, once all conditions are there: answers of dear atoms used more than once, and
+    /// one automaton for the expressions about the same fact.
+    pub(super) fn finish(&mut self, uses: &[u32]) {
+        for (atom, uses) in self.atoms.iter_mut().zip(uses) {
+            let dear = atom.operand.is_dear() || matches!(atom.test, Test::Matches(..) | Test::Texts(..) | Test::List(..));
+            if *uses > 1 && dear && self.memos < u16::MAX {
+                atom.memo = Some(self.memos);
+                self.memos += 1;
+            }
+        }
+        self.group_expressions();
+    }
+
+    fn group_expressions(&mut self) {
+        const WORTH_IT: usize = 3; // below, trying one after the other is as fast
+        let mut by_fact: Vec<(FactId, Vec<usize>)> = Vec::new();
+        for (i, atom) in self.atoms.iter().enumerate() {
+            if let (Operand::Fact(id), Test::Matches(..)) = (&atom.operand, &atom.test) {
+                match by_fact.iter_mut().find(|(f, _)| f == id) {
+                    Some((_, atoms)) => atoms.push(i),
+                    None => by_fact.push((*id, vec![i])),
+                }
+            }
+        }
+        for (_, atoms) in by_fact.into_iter().filter(|(_, atoms)| atoms.len() >= WORTH_IT) {
+            let patterns = atoms.iter().filter_map(|i| match &self.atoms[*i].test {
+                Test::Matches(regex, _) => Some(regex.as_str()),
+                _ => None,
+            });
+            // Too big together: each is tried alone.
+            let Ok(set) = RegexSet::new(patterns) else { continue };
+            let number = self.groups.len() as u16;
+            self.groups.push(Group { set, memo: self.memos });
+            self.memos = self.memos.saturating_add(1);
+            for i in atoms {
+                if let Test::Matches(_, group) = &mut self.atoms[i].test {
+                    *group = Some(number);
+                }
+            }
+        }
+    }
+}
+
+fn text_test(test: &Test, text: &str, view: &View<'_>) -> Tri {
+    match test {
+        Test::Is(t) => text.eq_ignore_ascii_case(t).into(),
+        Test::Same(other) => other.with(view, |v| match v {
+            Value::Text(t) => text.eq_ignore_ascii_case(t).into(),
+            _ => Tri::Unknown,
+        }),
+        Test::Contains(t) => contains(text.as_bytes(), t.as_bytes()).into(),
+        Test::StartsWith(t) => {
+            text.as_bytes().get(..t.len()).is_some_and(|head| head.eq_ignore_ascii_case(t.as_bytes())).into()
+        }
+        Test::EndsWith(t) => {
+            let tail = text.len().checked_sub(t.len()).map(|at| &text.as_bytes()[at..]);
+            tail.is_some_and(|tail| tail.eq_ignore_ascii_case(t.as_bytes())).into()
+        }
+        Test::Matches(regex, _) => regex.is_match(text).into(),
+        Test::Texts(set, Type::Domain) => set.covers_domain(text).into(),
+        Test::Texts(set, _) => set.contains(text).into(),
+        _ => Tri::Unknown,
+    }
+}
+
+/// Whether `needle` (in lower case) is in `text`, without regard to ASCII case. Jumps by the needle's first octet.
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    let Some(first) = needle.first() else { return true };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(*first, first.to_ascii_uppercase(), &text[at..]) {
+        let start = at + found;
+        match text.get(start..start + needle.len()) {
+            Some(window) if window.eq_ignore_ascii_case(needle) => return true,
+            Some(_) => at = start + 1,
+            None => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn contains_agrees_with_the_naive_twin(text in "[aAbB]{0,20}", needle in "[ab]{0,4}") {
+            prop_assert_eq!(contains(text.as_bytes(), needle.as_bytes()), text.to_lowercase().contains(&needle));
+        }
+    }
+}

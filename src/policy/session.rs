@@ -1,0 +1,394 @@
+//! One client's way through the policy: it is told what happens, and answers with decisions.
+//!
+//! A session belongs to one connection and one core. It keeps the policy it began with; a new policy takes effect with the
+//! next connection. How it fails: it does not; misuse such as a recipient before MAIL is decided on what is known.
+
+use super::decision::{Decision, Verdict};
+use super::facts::{FactId, Source};
+use super::judge::{End, Judgement, Mode, Pass};
+use super::limits::{Lease, Limits};
+use super::program::Memo;
+use super::rules::{Policy, RuleId};
+use super::stage::Stage;
+use super::state::{ClientFacts, Load, State, TlsFacts, View};
+use super::trace::{Recorder, Trace};
+use super::value::{Given, Value};
+use crate::base::address::ReversePath;
+use crate::base::body::BodyShape;
+use crate::base::envelope::{MailParameters, Recipient};
+use crate::base::proof::{DiscardGrant, RelayGrant};
+use crate::base::time::{Instant, WallTime};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// How an authentication exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication<'a> {
+    /// The user is who they say.
+    Succeeded(&'a str),
+    /// They are not; the reply is 535 unless the policy refuses otherwise.
+    Failed,
+}
+
+/// One client's way through the policy.
+#[derive(Debug)]
+pub struct Session {
+    policy: Arc<Policy>,
+    limits: Arc<Limits>,
+    state: State,
+    memo: Memo,
+    connection: Carried,
+    transaction: Carried,
+    leases: SmallVec<[Lease; 2]>,
+    trace: Option<Box<Trace>>,
+}
+
+/// What decisions leave behind for later ones, for the connection or for the transaction.
+#[derive(Debug, Default)]
+struct Carried {
+    trusted: Option<RuleId>,
+    discard: Option<RuleId>,
+    quarantine: Option<Arc<str>>,
+    route: Option<Arc<str>>,
+    /// Said after the recipients: overrides their routes.
+    late_route: Option<Arc<str>>,
+    tags: SmallVec<[Arc<(String, String)>; 2]>,
+}
+
+impl Carried {
+    fn clear(&mut self) {
+        self.tags.clear();
+        (self.trusted, self.discard, self.quarantine) = (None, None, None);
+        (self.route, self.late_route) = (None, None);
+    }
+}
+
+/// Why a fact was not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FactError {
+    /// There is no such fact; the nearest name, if one is near.
+    Unknown(Option<&'static str>),
+    /// It has another type; what was expected.
+    WrongType(&'static str),
+    /// It follows from other facts, which can be set.
+    Derived,
+}
+
+impl std::fmt::Display for FactError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FactError::Unknown(Some(near)) => write!(f, "there is no such fact; did you mean `{near}`?"),
+            FactError::Unknown(None) => f.write_str("there is no such fact"),
+            FactError::WrongType(expected) => write!(f, "expected {expected}"),
+            FactError::Derived => f.write_str("this fact follows from others; set those"),
+        }
+    }
+}
+
+impl Session {
+    /// A session that begins at `now`, which is `wall` on the calendar.
+    pub fn new(policy: Arc<Policy>, limits: Arc<Limits>, client: ClientFacts, now: Instant, wall: WallTime) -> Session {
+        let mut state = State { now, ..State::default() };
+        state.peer.ip = Some(client.client.ip().to_canonical());
+        state.peer.facts = client;
+        (state.peer.opened, state.peer.opened_wall) = (now, wall);
+        Session {
+            policy,
+            limits,
+            state,
+            memo: Memo::default(),
+            connection: Carried::default(),
+            transaction: Carried::default(),
+            leases: SmallVec::new(),
+            trace: None,
+        }
+    }
+
+    /// Before the banner.
+    pub fn connect(&mut self, now: Instant, early_talker: bool) -> Decision {
+        self.state.peer.early_talker = early_talker;
+        self.decide(now, Stage::Connect, b"", false)
+    }
+
+    /// HELO, EHLO or LHLO (`extended`: not HELO). Ends the transaction (RFC 5321 §4.1.4).
+    pub fn helo(&mut self, now: Instant, name: &str, extended: bool) -> Decision {
+        self.reset();
+        self.state.greeting.name.clear();
+        self.state.greeting.name.push_str(name);
+        self.state.greeting.extended = extended;
+        self.decide(now, Stage::Helo, b"", false)
+    }
+
+    /// An authentication exchange has ended. A user who is refused counts as not authenticated.
+    pub fn auth(&mut self, now: Instant, outcome: Authentication<'_>) -> Decision {
+        match outcome {
+            Authentication::Succeeded(user) => {
+                self.state.peer.user.clear();
+                self.state.peer.user.push_str(user);
+                let decision = self.decide(now, Stage::Auth, b"", false);
+                if !decision.verdict.passes() {
+                    self.state.peer.user.clear();
+                }
+                decision
+            }
+            Authentication::Failed => {
+                self.state.peer.auth_failures += 1;
+                self.decide(now, Stage::Auth, b"", true)
+            }
+        }
+    }
+
+    /// MAIL FROM. Begins a new transaction.
+    pub fn mail(&mut self, now: Instant, sender: &ReversePath, parameters: &MailParameters) -> Decision {
+        self.reset();
+        let t = &mut self.state.transaction;
+        if let Some(mailbox) = sender.mailbox() {
+            t.sender.set(mailbox);
+        }
+        (t.declared_octets, t.body, t.smtputf8) = (parameters.size, parameters.body, parameters.smtputf8);
+        self.decide(now, Stage::Mail, b"", false)
+    }
+
+    /// RCPT TO. `exists` is what a table or the backend said, `None` when nobody was asked or could say.
+    pub fn rcpt(&mut self, now: Instant, recipient: &Recipient, exists: Option<bool>) -> Decision<RelayGrant> {
+        self.state.recipient.address.set(&recipient.mailbox);
+        self.state.recipient.exists = exists;
+        self.decide_rcpt(now)
+    }
+
+    /// What [`Session::rcpt`] would refuse, without counting anything: asked before a recipient is looked up, so that
+    /// strangers cannot make us ask the backend about recipients we refuse anyway.
+    pub fn probe_rcpt(&mut self, now: Instant, recipient: &Recipient) -> Option<Decision> {
+        self.state.recipient.address.set(&recipient.mailbox);
+        self.state.recipient.exists = None;
+        self.state.now = now;
+        if self.trusted().is_some() {
+            return None;
+        }
+        let found = self.judge(Stage::Rcpt, b"", false, Mode::Probe);
+        if !found.refuses() {
+            return None;
+        }
+        Some(self.decision(Stage::Rcpt, found))
+    }
+
+    /// A recipient that [`Session::rcpt`] accepted was refused afterwards, by the backend for instance.
+    pub fn recipient_refused(&mut self) {
+        let t = &mut self.state.transaction;
+        t.accepted = t.accepted.saturating_sub(1);
+        t.refused += 1;
+    }
+
+    /// The header section is there; the body may still come.
+    pub fn data(&mut self, now: Instant, headers: &[u8]) -> Decision {
+        self.decide(now, Stage::Data, headers, false)
+    }
+
+    /// The whole message is there. `headers` is at least its header section. Call [`Session::reset`] when it is settled.
+    pub fn message(&mut self, now: Instant, shape: &BodyShape, headers: &[u8]) -> Decision {
+        self.state.transaction.shape = *shape;
+        let mut decision = self.decide(now, Stage::Message, headers, false);
+        if decision.verdict.passes() {
+            self.state.peer.messages += 1;
+            decision.tags = self.tags().map(|t| (t.0.clone(), t.1.clone())).collect();
+        }
+        decision
+    }
+
+    /// VRFY or EXPN. Accepted: answer it; refused: the reply says how (252 by default).
+    pub fn vrfy(&mut self, now: Instant, argument: &str) -> Decision {
+        self.state.query.clear();
+        self.state.query.push_str(argument);
+        self.decide(now, Stage::Vrfy, b"", false)
+    }
+
+    /// The transaction is over: RSET, end of data, STARTTLS.
+    pub fn reset(&mut self) {
+        self.state.reset();
+        self.transaction.clear();
+    }
+
+    /// TLS is up. What HELO said is forgotten (RFC 3207 §4.2).
+    pub fn tls_started(&mut self, tls: TlsFacts) {
+        self.reset();
+        self.state.greeting.name.clear();
+        self.state.peer.facts.tls = Some(tls);
+    }
+
+    /// The client made a protocol error.
+    pub fn protocol_error(&mut self) {
+        self.state.peer.errors += 1;
+    }
+
+    /// How busy the server is; told now and then.
+    pub fn set_load(&mut self, load: Load) {
+        self.state.peer.load = load;
+    }
+
+    /// Sets a fact: the answer of a lookup, or anything a case file or a recorded session knows.
+    pub fn set_fact(&mut self, name: &str, given: Given) -> Result<(), FactError> {
+        let Some(id) = FactId::find(name) else {
+            let near = super::diagnostic::nearest(name, super::facts::all().iter().map(|f| f.name));
+            return Err(FactError::Unknown(near));
+        };
+        let row = id.row();
+        if !given.fits(row.kind) {
+            return Err(FactError::WrongType(row.kind.example()));
+        }
+        match (&row.source, row.set) {
+            (Source::Looked, _) => self.state.set_looked(id.0, given),
+            (_, Some(set)) => set(&mut self.state, &given),
+            (_, None) => return Err(FactError::Derived),
+        }
+        Ok(())
+    }
+
+    /// The value of a fact now, for logs and records.
+    pub fn fact<R>(&self, name: &str, read: impl FnOnce(Value<'_>) -> R) -> Option<R> {
+        let view = View { state: &self.state, headers: b"" };
+        Some(super::program::Operand::Fact(FactId::find(name)?).with(&view, read))
+    }
+
+    /// Records from now on how decisions come about.
+    pub fn explain(&mut self) {
+        self.trace.get_or_insert_default();
+    }
+    /// What was recorded.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+    /// The policy of this session.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+    /// The name of the rule that decided.
+    pub fn rule_name(&self, rule: RuleId) -> &str {
+        self.policy.rule_name(rule)
+    }
+    /// Header fields that rules have added so far.
+    pub fn tags(&self) -> impl Iterator<Item = &(String, String)> {
+        self.connection.tags.iter().chain(&self.transaction.tags).map(|t| &**t)
+    }
+
+    fn trusted(&self) -> Option<RuleId> {
+        self.connection.trusted.or(self.transaction.trusted)
+    }
+
+    fn decide(&mut self, now: Instant, stage: Stage, headers: &[u8], auth_failed: bool) -> Decision {
+        self.state.now = now;
+        // A message to be thrown away, or of a trusted client, is not judged again.
+        if let Some(rule) = self.transaction.discard.filter(|_| matches!(stage, Stage::Data | Stage::Message)) {
+            let end = if stage == Stage::Message { End::Discard } else { End::Pass };
+            return self.decision(stage, Judgement { end, rule, ..Judgement::open() });
+        }
+        if let Some(rule) = self.trusted() {
+            let mut decision = self.decision(stage, Judgement { end: End::Pass, rule, ..Judgement::open() });
+            decision.reason = Cow::Borrowed("trusted");
+            return decision;
+        }
+        let found = self.judge(stage, headers, auth_failed, Mode::Decide);
+        self.carry(stage, &found);
+        self.decision(stage, found)
+    }
+
+    fn decide_rcpt(&mut self, now: Instant) -> Decision<RelayGrant> {
+        let trusted = self.trusted().is_some();
+        let found = match self.trusted() {
+            Some(rule) => Judgement { end: End::Pass, rule, reason: Cow::Borrowed("trusted"), ..Judgement::open() },
+            None => {
+                self.state.now = now;
+                let found = self.judge(Stage::Rcpt, b"", false, Mode::Decide);
+                self.carry(Stage::Rcpt, &found);
+                found
+            }
+        };
+        debug_assert!(!trusted || !found.refuses());
+        let d = self.decision(Stage::Rcpt, found);
+        let verdict = match d.verdict {
+            Verdict::Refuse(reply) => Verdict::Refuse(reply),
+            Verdict::Drop(reply) => Verdict::Drop(reply),
+            Verdict::Accept(()) | Verdict::Discard(_) => Verdict::Accept(RelayGrant::issued_by_policy()),
+        };
+        match verdict.passes() {
+            true => self.state.transaction.accepted += 1,
+            false => self.state.transaction.refused += 1,
+        }
+        let Decision { rule, reason, delay, tags, route, quarantine, .. } = d;
+        Decision { verdict, rule, reason, delay, tags, route, quarantine }
+    }
+
+    fn judge(&mut self, stage: Stage, headers: &[u8], auth_failed: bool, mode: Mode) -> Judgement {
+        let (policy, limits) = (&*self.policy, &self.limits);
+        let view = View { state: &self.state, headers };
+        let Some(trace) = &mut self.trace else {
+            let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut () };
+            return pass.run(mode, &mut self.memo, &mut self.leases);
+        };
+        let mut recorder = Recorder::default();
+        let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut recorder };
+        let found = pass.run(mode, &mut self.memo, &mut self.leases);
+        let verdict = match &found.end {
+            End::Refuse(r) => format!("refuse {r}"),
+            End::Drop(r) => format!("drop {r}"),
+            End::Trust => "trust".into(),
+            End::Discard => "discard".into(),
+            End::Quarantine(reason) => format!("quarantine {reason}"),
+            End::Pass | End::Open => "accept".into(),
+        };
+        trace.stages.push(recorder.finish(policy, stage, policy.rule_name(found.rule), &verdict));
+        found
+    }
+
+    /// Keeps what later decisions need. What was refused leaves nothing behind.
+    fn carry(&mut self, stage: Stage, found: &Judgement) {
+        if found.refuses() {
+            return;
+        }
+        let of_connection = matches!(stage, Stage::Connect | Stage::Helo | Stage::Auth);
+        let carried = if of_connection { &mut self.connection } else { &mut self.transaction };
+        for tag in &found.tags {
+            if !carried.tags.contains(tag) {
+                carried.tags.push(tag.clone());
+            }
+        }
+        // A route at rcpt is for that recipient; trust there too, else anybody could buy it with a welcome recipient.
+        if found.route.is_some() {
+            match stage {
+                Stage::Rcpt => {}
+                Stage::Data | Stage::Message => carried.late_route.clone_from(&found.route),
+                _ => carried.route.clone_from(&found.route),
+            }
+        }
+        match &found.end {
+            End::Trust if !matches!(stage, Stage::Rcpt | Stage::Vrfy) => carried.trusted = Some(found.rule),
+            End::Discard => carried.discard = Some(found.rule),
+            End::Quarantine(reason) => carried.quarantine = Some(reason.clone()),
+            _ => {}
+        }
+    }
+
+    fn decision(&self, stage: Stage, found: Judgement) -> Decision {
+        let verdict = match found.end {
+            End::Refuse(reply) => Verdict::Refuse((*reply).clone()),
+            End::Drop(reply) => Verdict::Drop((*reply).clone()),
+            End::Discard if stage == Stage::Message => Verdict::Discard(DiscardGrant::issued_by_policy()),
+            _ => Verdict::Accept(()),
+        };
+        let message = stage == Stage::Message && verdict.passes();
+        let route = match stage {
+            Stage::Rcpt => found.route.or_else(|| self.transaction.route.clone()).or_else(|| self.connection.route.clone()),
+            Stage::Message => self.transaction.late_route.clone(),
+            _ => found.route,
+        };
+        Decision {
+            verdict,
+            rule: found.rule,
+            reason: found.reason,
+            delay: found.delay,
+            tags: Vec::new(),
+            route,
+            quarantine: if message { self.transaction.quarantine.clone() } else { None },
+        }
+    }
+}
