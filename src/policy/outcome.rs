@@ -193,7 +193,10 @@ pub static WORDS: &[Word] = &[
         stages: MESSAGE_STAGES,
         read: |w, _| match w.rest().trim() {
             "" => Err(w.fault("`quarantine` without a reason", "a text, as in `quarantine suspicious attachment`")),
-            reason => Ok(Outcome::Quarantine(reason.into())),
+            reason => {
+                w.at = w.text.len();
+                Ok(Outcome::Quarantine(reason.into()))
+            }
         },
     },
     Word {
@@ -404,9 +407,8 @@ fn route(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault>
 
 fn limit(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
     let Some(name) = words.next() else { return Err(words.fault("`limit` without a name", "the name of a limit")) };
-    let (limit, exempt) = (scope.limit)(name).map_err(|unfit| {
-        words.last_fault(name, unfit.message, unfit.expected).near(unfit.suggestion.as_deref())
-    })?;
+    let (limit, exempt) = (scope.limit)(name)
+        .map_err(|unfit| words.last_fault(name, unfit.message, unfit.expected).near(unfit.suggestion.as_deref()))?;
     let otherwise = match words.next() {
         None => Outcome::Defer(Arc::new(limit_reply(scope.stage, name))),
         Some("else") => {
@@ -416,7 +418,11 @@ fn limit(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault>
                 inner
             } else {
                 let span = start..words.at;
-                return Err(Fault::new(span, format!("`else {}` is no refusal", inner.word()), "reject, defer, drop or tarpit"));
+                return Err(Fault::new(
+                    span,
+                    format!("`else {}` is no refusal", inner.word()),
+                    "reject, defer, drop or tarpit",
+                ));
             }
         }
         Some(other) => {

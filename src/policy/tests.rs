@@ -30,7 +30,8 @@ struct Client {
 
 impl Client {
     fn new(policy: &Arc<Policy>, limits: &Arc<Limits>, ip: &str) -> Client {
-        let facts = ClientFacts { client: (ip.parse::<std::net::IpAddr>().unwrap(), 4000).into(), ..ClientFacts::default() };
+        let facts =
+            ClientFacts { client: (ip.parse::<std::net::IpAddr>().unwrap(), 4000).into(), ..ClientFacts::default() };
         let wall = WallTime::from_millis(1_795_437_121_042); // a Monday, 12:32 UTC
         Client { session: Session::new(policy.clone(), limits.clone(), facts, at(0), wall) }
     }
@@ -132,8 +133,13 @@ fn conditions() {
 #[test]
 fn many_expressions_about_one_fact_answer_as_each_alone() {
     let patterns = ["/^a/", "/B/i", "/n\\\\+/", "/zzz/", "/^$/"];
-    let source: String = rules(&patterns.map(|p| ("mail", format!("sender matches {p}"), "tag X-Hit: yes")).iter()
-        .map(|(s, w, t)| (*s, w.as_str(), *t)).collect::<Vec<_>>());
+    let source: String = rules(
+        &patterns
+            .map(|p| ("mail", format!("sender matches {p}"), "tag X-Hit: yes"))
+            .iter()
+            .map(|(s, w, t)| (*s, w.as_str(), *t))
+            .collect::<Vec<_>>(),
+    );
     for sender in ["ann@example.org", "Ann+b@example.org", "zzz@example.org", "x@example.org", ""] {
         let mut c = alone(&source, "192.0.2.1");
         c.session.explain();
@@ -141,7 +147,9 @@ fn many_expressions_about_one_fact_answer_as_each_alone() {
         let got: Vec<bool> = c.session.trace().unwrap().stages[0].rules.iter().map(|r| r.matched).collect();
         let each = patterns.map(|p| {
             let (body, fold) = p.strip_suffix('i').map_or((p, ""), |b| (b, "(?i)"));
-            regex::Regex::new(&format!("{fold}{}", body.trim_matches('/').replace("\\\\", "\\"))).unwrap().is_match(sender)
+            regex::Regex::new(&format!("{fold}{}", body.trim_matches('/').replace("\\\\", "\\")))
+                .unwrap()
+                .is_match(sender)
         });
         assert_eq!(got, each, "{sender}");
     }
@@ -180,7 +188,7 @@ name = "c"
         "11:9 rcpt.domain ~",
         "12:9 rejct ~reject",
         "16:9 rcpt.domian ~rcpt.domain",
-        "17:19 tarpit 5s ~",
+        "17:20 tarpit 5s ~",
         "18:3 rules ~rule",
     ] {
         assert!(found.iter().any(|f| f == expected), "{expected} is not in {found:#?}");
@@ -270,9 +278,11 @@ fn tags_routes_delays_quarantine_and_discard() {
     ]);
     let mut c = alone(&source, "192.0.2.1");
     c.session.connect(at(0), false);
-    for (subject, verdict, quarantine, route) in
-        [("odd", "accept", Some("odd subject"), None), ("waste", "discard", None, None), ("far", "accept", None, Some("far"))]
-    {
+    for (subject, verdict, quarantine, route) in [
+        ("odd", "accept", Some("odd subject"), None),
+        ("waste", "discard", None, None),
+        ("far", "accept", None, Some("far")),
+    ] {
         c.mail("");
         let to = |local: &str| Recipient::plain(parse_mailbox(&format!("{local}@example.test")).unwrap());
         assert_eq!(c.session.rcpt(at(0), &to("special"), None).route.as_deref(), Some("inner"));
@@ -318,7 +328,10 @@ fn what_a_later_rule_refuses_is_not_counted() {
 #[test]
 fn limits_survive_a_reload_and_change_with_their_declaration() {
     let source = |rate: &str| {
-        limited(&format!("per = ['client/24', 'sender']\nrate = '{rate}'\ncounts = 'message'"), &rules(&[("mail", "", "limit l")]))
+        limited(
+            &format!("per = ['client/24', 'sender']\nrate = '{rate}'\ncounts = 'message'"),
+            &rules(&[("mail", "", "limit l")]),
+        )
     };
     let limits = Limits::new(1024, 9);
     let mail = |p: &Arc<Policy>, ip: &str, from: &str| Client::new(p, &limits, ip).mail(from).verdict.word();
@@ -374,10 +387,8 @@ fn failed_authentications_count_and_then_even_success_waits() {
 
 #[test]
 fn the_compiler_knows_what_is_needed() {
-    let p = policy(&rules(&[
-        ("mail", "helo.matches_client or tls", "accept"),
-        ("rcpt", "rcpt.exists == false", "reject"),
-    ]));
+    let p =
+        policy(&rules(&[("mail", "helo.matches_client or tls", "accept"), ("rcpt", "rcpt.exists == false", "reject")]));
     assert!(p.needs(Stage::Mail).lookups().contains("client.ptr") && !p.needs(Stage::Mail).lookups().contains("tls"));
     assert!(p.needs(Stage::Rcpt).contains("rcpt.exists") && p.needs(Stage::Rcpt).lookups().is_empty());
     assert!(p.needs(Stage::Connect).is_empty());
@@ -396,18 +407,27 @@ fn facts_are_told_and_refused() {
 
 #[test]
 fn warnings_do_not_stop_a_policy() {
-    let p = policy(&format!(
-        "[list.idle]\nwords = ['x']\n[limit.idle]\nper='client'\nrate='1/s'\ncounts='message'\n{}",
-        rules(&[("mail", "", "accept"), ("mail", "tls", "reject"), ("rcpt", "false", "reject")])
-    ).replace("1/s", "1/second"));
+    let p = policy(
+        &format!(
+            "[list.idle]\nwords = ['x']\n[limit.idle]\nper='client'\nrate='1/s'\ncounts='message'\n{}",
+            rules(&[("mail", "", "accept"), ("mail", "tls", "reject"), ("rcpt", "false", "reject")])
+        )
+        .replace("1/s", "1/second"),
+    );
     let text: String = p.warnings().iter().map(|w| w.message.clone() + "\n").collect();
-    assert!(text.contains("list `idle`") && text.contains("limit `idle`") && text.contains("never tried: `r0`"), "{text}");
+    assert!(
+        text.contains("list `idle`") && text.contains("limit `idle`") && text.contains("never tried: `r0`"),
+        "{text}"
+    );
     assert!(text.contains("never holds"), "{text}");
 }
 
 #[test]
 fn the_trace_names_rules_parts_and_values() {
-    let mut c = alone(&rules(&[("mail", "tls or sender.domain == 'x.example'", "reject"), ("mail", "", "tarpit 1s")]), "192.0.2.1");
+    let mut c = alone(
+        &rules(&[("mail", "tls or sender.domain == 'x.example'", "reject"), ("mail", "", "tarpit 1s")]),
+        "192.0.2.1",
+    );
     c.session.explain();
     c.mail("a@y.example");
     assert_eq!(
@@ -426,4 +446,86 @@ proptest::proptest! {
     fn nothing_makes_the_reader_panic(source in "[\\[\\]a-z=\"'\\n.0-9 ]{0,80}") {
         let _ = Policy::compile("t", &source, &NoFiles, &Builtins::default());
     }
+}
+
+/// Every policy that is shipped, with its cases: they pass, cover every rule, and compile without a warning.
+#[test]
+fn shipped_policies_do_what_their_cases_say() {
+    for (name, source, cases) in [
+        ("edge.toml", Policy::DEFAULT, include_str!("../../policy/edge.cases.toml")),
+        ("strict.toml", include_str!("../../policy/strict.toml"), include_str!("../../policy/strict.cases.toml")),
+        (
+            "submission-only.toml",
+            include_str!("../../policy/submission-only.toml"),
+            include_str!("../../policy/submission-only.cases.toml"),
+        ),
+        (
+            "backup-mx.toml",
+            include_str!("../../policy/backup-mx.toml"),
+            include_str!("../../policy/backup-mx.cases.toml"),
+        ),
+    ] {
+        let show = |found: Vec<Diagnostic>| found.iter().map(|f| format!("{f}\n")).collect::<String>();
+        let file = CaseFile::parse("cases", cases).map_err(show).unwrap();
+        assert_eq!(file.policy.as_deref(), Some(name));
+        let builtins = Builtins::new(&file.local_domains).unwrap().with_routes(["primary".to_owned()]);
+        let policy = Arc::new(Policy::compile(name, source, &NoFiles, &builtins).map_err(show).unwrap());
+        assert_eq!(policy.warnings(), [], "{name}");
+        let report = file.run(&policy);
+        assert!(report.passed(), "{name}\n{report}");
+        // The default policy lists no relay hosts; see the test below.
+        let uncovered: &[&str] = if name == "edge.toml" { &["hosts-may-relay"] } else { &[] };
+        assert_eq!(report.uncovered, uncovered, "{name}: rules without a case");
+    }
+}
+
+#[test]
+fn a_case_that_goes_wrong_says_so() {
+    let p = policy(&rules(&[("mail", "", "reject 550 5.7.1 no"), ("rcpt", "", "accept")]));
+    let run = |expect: &str| {
+        let source =
+            format!("[[case]]\nname = 'c'\nfrom = 'a@b.example'\nto = 'c@d.example'\nexpect = {{ {expect} }}\n");
+        CaseFile::parse("cases", &source).unwrap().run(&p)
+    };
+    assert!(run("verdict = 'reject', rule = 'r0', reply = '550 5.7.1', stage = 'mail'").passed());
+    let wrong = run("verdict = 'accept', rule = 'r1', reply = '250'");
+    assert_eq!(wrong.results[0].failures.len(), 3);
+    assert!(wrong.to_string().contains("expected \"accept\", came \"reject\" at mail"), "{wrong}");
+    assert!(run("verdict = 'accept', stage = 'rcpt'").results[0].failures[0].contains("never came to rcpt"));
+    assert_eq!(wrong.uncovered, ["r1"]);
+    for (source, word) in [
+        ("[[case]]\nname = 'x'\n", "proves nothing"),
+        ("[[case]]\nclinet = 'x'\nexpect = { verdict = 'accept' }", "unknown key"),
+        ("[[case]]\nexpect = { verdict = 'acept' }", "cannot stand"),
+        ("[[case]]\nfacts = { 'rcpt.count' = 1 }\nexpect = { verdict = 'accept' }", "cannot be set"),
+        ("[[case]]\nfrom = 'a'\nexpect = { verdict = 'accept' }", "cannot stand"),
+    ] {
+        let found = CaseFile::parse("cases", source).unwrap_err();
+        assert!(found[0].message.contains(word), "{}", found[0]);
+    }
+}
+
+#[test]
+fn listed_hosts_relay_under_the_default_policy() {
+    let source = Policy::DEFAULT.replacen("networks = []", "networks = [\"192.0.2.0/24\"]", 1);
+    let p = policy(&source);
+    for (ip, expected) in [("192.0.2.7", "accept hosts-may-relay"), ("192.0.3.7", "reject relay-denied")] {
+        let mut c = Client::new(&p, &Limits::new(1024, 1), ip);
+        assert!(c.session.connect(at(0), false).verdict.passes());
+        assert!(c.mail("a@example.net").verdict.passes());
+        assert_eq!(c.rcpt("b@elsewhere.example"), expected);
+    }
+}
+
+#[test]
+fn the_published_schema_and_reference_are_those_of_the_program() {
+    if std::env::var_os("GATEPOST_BLESS").is_some() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/policy/");
+        std::fs::write(format!("{folder}policy.schema.json"), schema()).unwrap();
+        std::fs::write(format!("{folder}REFERENCE.md"), reference()).unwrap();
+        return;
+    }
+    // The messages are short on purpose: both texts are long.
+    assert!(schema() == include_str!("../../policy/policy.schema.json"), "GATEPOST_BLESS=1 cargo test writes it");
+    assert!(reference() == include_str!("../../policy/REFERENCE.md"), "GATEPOST_BLESS=1 cargo test writes it");
 }
