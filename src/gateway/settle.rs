@@ -52,7 +52,8 @@ impl Core {
         match text {
             MessageText::Memory(body) => self.settle(inbound, envelope, body),
             MessageText::Spilled { shape, head } => {
-                let Some(file) = inbound.scratch.as_ref().map(|s| s.id()) else {
+                // From here on the body's own handle keeps the file.
+                let Some(file) = inbound.scratch.take() else {
                     return Some(refuse(replies::local_error()));
                 };
                 let asker = inbound.asker();
@@ -71,10 +72,6 @@ impl Core {
         let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
         if inbound.question != asker.question {
             return self.put(asker.conn, End::Client(inbound));
-        }
-        // From here on the body's own handle keeps the file.
-        if let Some(scratch) = inbound.scratch.take() {
-            scratch.disarm();
         }
         let answer = match (result, inbound.spilled_envelope.take()) {
             (Ok(body), Some(envelope)) => self.settle(&mut inbound, *envelope, body),

@@ -21,7 +21,7 @@ use crate::base::address::{Mailbox, ReversePath};
 use crate::base::time::Instant;
 use crate::lookup;
 use crate::reactor::Id;
-use crate::smtp::client::{Client, Delivery, Outcome, Verification};
+use crate::smtp::client::{Client, Delivery, Outcome, Speaks, Verification};
 use crate::wire::reply::Reply;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,7 +67,14 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) enum JobEnd {
     /// The backend answered.
-    Finished(Outcome),
+    Finished {
+        /// What.
+        outcome: Outcome,
+        /// Whether it takes over the duty to report (RFC 3461).
+        dsn: bool,
+        /// What it speaks.
+        speaks: Speaks,
+    },
     /// The backend answered a callout.
     Verified(Verification),
     /// No connection could be had, or it broke before the message was out.
@@ -208,7 +215,7 @@ impl Core {
         let d = &mut self.outbound.destinations[index];
         d.opening += 1;
         d.open += 1;
-        let client = Client::new(d.client_of(&candidate), self.shared.entropy(), self.now);
+        let client = Client::new(d.client_of(&candidate), self.entropy(), self.now);
         let leg = Leg::new(id, client, index, candidate, self.now);
         // A backend that does not answer the SYN is noticed by the client machine's greeting timeout, or sooner by this.
         self.arm(id, self.now + self.shared.config.settings.relay.connect_timeout);
@@ -241,7 +248,7 @@ impl Core {
         self.outbound.busy = self.outbound.busy.saturating_sub(1);
         match owner {
             Owner::Client(asker) => self.settle_ended(asker, end),
-            Owner::Callout(key) => self.callout_ended(&key, end),
+            Owner::Callout(key) => self.callout_ended(key, end),
             Owner::Spool(attempt) => self.attempt_ended(*attempt, end),
         }
     }
