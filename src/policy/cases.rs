@@ -1,1 +1,3 @@
-pub struct CaseResult; pub struct Report; pub fn run_cases() {}
+pub struct CaseResult;
+pub struct Report;
+pub fn run_cases() {}

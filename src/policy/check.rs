@@ -151,7 +151,11 @@ impl<'l> Checker<'l> {
                     _ => {
                         let word = &cx.text[node.span.clone()];
                         let message = format!("`{word}` is {} {}, not a condition", article(kind), kind.word());
-                        Err(Fault::new(node.span.clone(), message, format!("a comparison, as in {}", sample(word, kind))))
+                        Err(Fault::new(
+                            node.span.clone(),
+                            message,
+                            format!("a comparison, as in {}", sample(word, kind)),
+                        ))
                     }
                 }
             }
@@ -348,7 +352,13 @@ fn compare_other(
             if kind.is_text() && other_kind.is_text() {
                 return Ok((left, Test::Same(other), false));
             }
-            let message = format!("{} {} is compared with {} {}", article(kind), kind.word(), article(other_kind), other_kind.word());
+            let message = format!(
+                "{} {} is compared with {} {}",
+                article(kind),
+                kind.word(),
+                article(other_kind),
+                other_kind.word()
+            );
             Err(Fault::new(right.span.clone(), message, kind.example()))
         }
     }

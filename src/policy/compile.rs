@@ -52,8 +52,7 @@ pub fn compile(name: &str, source: &str, files: &dyn Files, builtins: &Builtins)
     let program = rules.checker.finish();
     warn_unused(&mut reader, &top, &used_lists, &used_limits);
     reader.findings.extend(lists.findings);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        reader.findings.into_iter().partition(|d| d.severity == Severity::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) = reader.findings.into_iter().partition(|d| d.severity == Severity::Error);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -85,7 +84,8 @@ impl Lists {
         for (key, table) in named_tables(reader, top, "list") {
             let name = key.text.clone();
             if self.found.contains_key(&name) {
-                let finding = reader.at(key.span, format!("`@{name}` is a list of the server")).expected("another name");
+                let finding =
+                    reader.at(key.span, format!("`@{name}` is a list of the server")).expected("another name");
                 reader.report(finding);
                 continue;
             }
@@ -130,7 +130,8 @@ impl Lists {
             self.files.push(path.text.clone());
         }
         let text = files.read(&path.text).and_then(|octets| {
-            let text = String::from_utf8(octets).map_err(|e| format!("not UTF-8 at octet {}", e.utf8_error().valid_up_to()))?;
+            let text = String::from_utf8(octets)
+                .map_err(|e| format!("not UTF-8 at octet {}", e.utf8_error().valid_up_to()))?;
             Ok(text)
         });
         match text {
@@ -195,7 +196,10 @@ fn read_key_part(reader: &mut Reader<'_>, part: &Located) -> Option<KeyPart> {
         let known = || KEY_FACTS.into_iter().chain(["client"]);
         let finding = reader
             .inside(part, 0..part.text.len(), format!("`{}` is no key of a limit", part.text))
-            .expected(format!("client, client/24,64 (IPv4, IPv6 prefix), {}; combine them in an array", KEY_FACTS.join(", ")))
+            .expected(format!(
+                "client, client/24,64 (IPv4, IPv6 prefix), {}; combine them in an array",
+                KEY_FACTS.join(", ")
+            ))
             .near(&part.text, known());
         reader.report(finding);
     }
@@ -206,7 +210,8 @@ fn read_bound(reader: &mut Reader<'_>, key: &Located, table: &Table<'_>, counts:
     if counts == Counts::Concurrency {
         for other in ["rate", "burst"] {
             if let Some(v) = table.get(other) {
-                let finding = reader.at(v.span(), format!("`{other}` says nothing about concurrency")).expected("`most = 10`");
+                let finding =
+                    reader.at(v.span(), format!("`{other}` says nothing about concurrency")).expected("`most = 10`");
                 reader.report(finding);
             }
         }
@@ -223,7 +228,8 @@ fn read_bound(reader: &mut Reader<'_>, key: &Located, table: &Table<'_>, counts:
     let expected = "units per period up to 31 days, as in 60/minute, 10/30s, 500MiB/hour";
     let text = required(reader, key, table, "rate", expected.into())?;
     let Some(mut rate) = Rate::parse(&text.text) else {
-        let finding = reader.inside(&text, 0..text.text.len(), format!("`{}` is no rate", text.text)).expected(expected);
+        let finding =
+            reader.inside(&text, 0..text.text.len(), format!("`{}` is no rate", text.text)).expected(expected);
         reader.report(finding);
         return None;
     };
@@ -241,7 +247,8 @@ fn read_burst(reader: &mut Reader<'_>, table: &Table<'_>, default: u64) -> Optio
     let text = reader.string(table, "burst")?;
     let size = Octets::parse(&Raw::Text(text.text.clone())).ok().filter(|o| (1..=Rate::UNITS_MAX).contains(&o.0));
     if size.is_none() {
-        let finding = reader.at(text.span, format!("`{}` is no burst", text.text)).expected("a number or a size such as 50MiB");
+        let finding =
+            reader.at(text.span, format!("`{}` is no burst", text.text)).expected("a number or a size such as 50MiB");
         reader.report(finding);
     }
     size.map(|o| o.0)
@@ -308,7 +315,8 @@ impl RuleReader<'_> {
         let mut outcomes: Vec<Outcome> = Vec::new();
         for then in &thens {
             if outcomes.last().is_some_and(Outcome::is_final) {
-                let finding = reader.inside(then, 0..then.text.len(), "never done: the outcome before it ends the stage");
+                let finding =
+                    reader.inside(then, 0..then.text.len(), "never done: the outcome before it ends the stage");
                 reader.report(finding.expected("the final outcome last"));
             }
             match self.outcome(&then.text, stage) {
@@ -340,7 +348,11 @@ impl RuleReader<'_> {
         let Some(index) = self.limits.iter().position(|l| l.limit.name == name) else {
             let near = nearest(name, self.limits.iter().map(|l| l.limit.name.as_str())).map(str::to_owned);
             let message = format!("there is no limit `{name}`");
-            return Err(Unfit { message, expected: format!("a limit; declare it as [limit.{name}]"), suggestion: near });
+            return Err(Unfit {
+                message,
+                expected: format!("a limit; declare it as [limit.{name}]"),
+                suggestion: near,
+            });
         };
         let source = &self.limits[index];
         let counts = source.limit.counts;
@@ -397,7 +409,9 @@ fn read_settings(reader: &mut Reader<'_>, top: &Table<'_>, rules: &mut RuleReade
                 let finding = reader.inside(&text, 0..text.text.len(), message);
                 reader.report(finding.expected("a refusal; local domains are accepted anyway, others by a rule"));
             }
-            Ok(o @ (Outcome::Accept | Outcome::Reject(_) | Outcome::Defer(_) | Outcome::Drop(_))) => defaults.set(stage, o),
+            Ok(o @ (Outcome::Accept | Outcome::Reject(_) | Outcome::Defer(_) | Outcome::Drop(_))) => {
+                defaults.set(stage, o)
+            }
             Ok(_) => {
                 let finding = reader.inside(&text, 0..text.text.len(), "this cannot be a default");
                 reader.report(finding.expected("accept, reject, defer or drop"));
@@ -432,14 +446,22 @@ fn named_tables<'t, 'x>(reader: &mut Reader<'_>, top: &'t Table<'x>, key: &str) 
         }
         match value.get_ref().as_table() {
             Some(t) => found.push((place, t)),
-            None => reader.wrong_type(value, name.get_ref(), &format!("a table [{key}.NAME]"), value.get_ref().type_str()),
+            None => {
+                reader.wrong_type(value, name.get_ref(), &format!("a table [{key}.NAME]"), value.get_ref().type_str())
+            }
         }
     }
     found.truncate(ITEMS_MAX);
     found
 }
 
-fn required(reader: &mut Reader<'_>, place: &Located, table: &Table<'_>, key: &str, expected: String) -> Option<Located> {
+fn required(
+    reader: &mut Reader<'_>,
+    place: &Located,
+    table: &Table<'_>,
+    key: &str,
+    expected: String,
+) -> Option<Located> {
     if !table.contains_key(key) {
         // The first line of a table is enough to find it.
         let end = reader.text[place.span.start..].find('\n').map_or(place.span.end, |i| place.span.start + i);

@@ -221,7 +221,12 @@ impl<'p, O: Observer> Pass<'p, '_, O> {
     fn default(&mut self, found: &mut Judgement) {
         if self.stage == Stage::Rcpt {
             let domain = self.view.state.recipient.address.domain();
-            if self.policy.local.as_ref().is_some_and(|l| l.contains(super::value::Type::Domain, super::value::Value::Text(domain))) {
+            if self
+                .policy
+                .local
+                .as_ref()
+                .is_some_and(|l| l.contains(super::value::Type::Domain, super::value::Value::Text(domain)))
+            {
                 found.end = End::Pass;
                 return;
             }

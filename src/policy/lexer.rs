@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn every_kind_of_word() {
         use Token::*;
-        let words = tokens("helo in @a-b and (x.y matches /a\\/b\\\\/i) == 10MiB 5m 7 192.0.2.0/24 ::1 fe80::/10 'é' 8/2");
+        let words =
+            tokens("helo in @a-b and (x.y matches /a\\/b\\\\/i) == 10MiB 5m 7 192.0.2.0/24 ::1 fe80::/10 'é' 8/2");
         assert_eq!(words[2], List("a-b".into()));
         assert_eq!(words[7], Regex("a/b\\\\".into(), true));
         assert_eq!(words[10..13], [Octets(10 << 20), Duration(300_000), Number(7)]);

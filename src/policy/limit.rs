@@ -74,7 +74,9 @@ impl Rate {
     pub fn cost_ns(&self, n: u64) -> u64 {
         match n.checked_mul(self.period_ns) {
             Some(product) => product / self.units,
-            None => u64::try_from(u128::from(n) * u128::from(self.period_ns) / u128::from(self.units)).unwrap_or(u64::MAX),
+            None => {
+                u64::try_from(u128::from(n) * u128::from(self.period_ns) / u128::from(self.units)).unwrap_or(u64::MAX)
+            }
         }
     }
 

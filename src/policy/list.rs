@@ -176,7 +176,9 @@ mod tests {
         let text = Value::Text;
         assert!(l.contains(Type::Ip, Value::Ip("192.0.2.7".parse().unwrap())));
         assert!(l.contains(Type::Domain, text("mx.example.org")));
-        assert!(l.contains(Type::Address, text("bob@Example.org")) && l.contains(Type::Address, text("ANN@example.net")));
+        assert!(
+            l.contains(Type::Address, text("bob@Example.org")) && l.contains(Type::Address, text("ANN@example.net"))
+        );
         assert!(!l.contains(Type::Address, text("bob@example.net")) && !l.contains(Type::Address, text("")));
         assert!(l.contains(Type::Text, text("ANN")) && !l.contains(Type::Text, text("")));
         assert!(!l.contains(Type::Ip, Value::Unknown));

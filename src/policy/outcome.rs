@@ -404,9 +404,8 @@ fn route(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault>
 
 fn limit(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
     let Some(name) = words.next() else { return Err(words.fault("`limit` without a name", "the name of a limit")) };
-    let (limit, exempt) = (scope.limit)(name).map_err(|unfit| {
-        words.last_fault(name, unfit.message, unfit.expected).near(unfit.suggestion.as_deref())
-    })?;
+    let (limit, exempt) = (scope.limit)(name)
+        .map_err(|unfit| words.last_fault(name, unfit.message, unfit.expected).near(unfit.suggestion.as_deref()))?;
     let otherwise = match words.next() {
         None => Outcome::Defer(Arc::new(limit_reply(scope.stage, name))),
         Some("else") => {
@@ -416,7 +415,11 @@ fn limit(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault>
                 inner
             } else {
                 let span = start..words.at;
-                return Err(Fault::new(span, format!("`else {}` is no refusal", inner.word()), "reject, defer, drop or tarpit"));
+                return Err(Fault::new(
+                    span,
+                    format!("`else {}` is no refusal", inner.word()),
+                    "reject, defer, drop or tarpit",
+                ));
             }
         }
         Some(other) => {

@@ -89,9 +89,8 @@ pub enum Set {
 const RELATIONS: [&str; 6] = ["==", "!=", "<=", ">=", "<", ">"];
 const TEXT_RELATIONS: [&str; 3] = ["contains", "starts_with", "ends_with"];
 /// Words that are no facts.
-pub const KEYWORDS: [&str; 12] = [
-    "and", "or", "not", "in", "matches", "contains", "starts_with", "ends_with", "is", "known", "true", "false",
-];
+pub const KEYWORDS: [&str; 12] =
+    ["and", "or", "not", "in", "matches", "contains", "starts_with", "ends_with", "is", "known", "true", "false"];
 
 /// Reads a condition.
 pub fn parse(text: &str) -> Result<Node, Fault> {
@@ -103,7 +102,10 @@ pub fn parse(text: &str) -> Result<Node, Fault> {
     let node = parser.or()?;
     match parser.peek() {
         Token::End => Ok(node),
-        _ => Err(parser.unexpected("`and`, `or` or the end of the condition", &["and", "or", "in", "matches", "contains"])),
+        _ => {
+            Err(parser
+                .unexpected("`and`, `or` or the end of the condition", &["and", "or", "in", "matches", "contains"]))
+        }
     }
 }
 
@@ -221,9 +223,10 @@ impl Parser {
         };
         match self.membership(left)? {
             Ok(node) => Ok(wrap(negated, node)),
-            Err(_) if negated => Err(self.unexpected("`in`, `matches`, `contains`, `starts_with` or `ends_with`", &[
-                "in", "matches", "contains",
-            ])),
+            Err(_) if negated => Err(self.unexpected(
+                "`in`, `matches`, `contains`, `starts_with` or `ends_with`",
+                &["in", "matches", "contains"],
+            )),
             Err(left) => Ok(left),
         }
     }
@@ -242,7 +245,9 @@ impl Parser {
                     let whole = start..span.end;
                     Ok(Ok(Node { kind: NodeKind::Matches(Box::new(left), pattern, fold, span), span: whole }))
                 }
-                (_, span) => Err(Fault::new(span, "`matches` without a pattern", "a pattern such as /^mail[0-9]+\\./i")),
+                (_, span) => {
+                    Err(Fault::new(span, "`matches` without a pattern", "a pattern such as /^mail[0-9]+\\./i"))
+                }
             };
         }
         for op in TEXT_RELATIONS {
@@ -378,7 +383,8 @@ mod tests {
 
     #[test]
     fn precedence() {
-        let Node { kind: NodeKind::Or(parts), .. } = parse("a or not b and c + 2 * d > 5 or (x or y) and z").unwrap() else {
+        let Node { kind: NodeKind::Or(parts), .. } = parse("a or not b and c + 2 * d > 5 or (x or y) and z").unwrap()
+        else {
             panic!("or is weakest")
         };
         assert_eq!(parts.len(), 3);

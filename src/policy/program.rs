@@ -313,7 +313,8 @@ impl Program {
     /// one automaton for the expressions about the same fact.
     pub(super) fn finish(&mut self, uses: &[u32]) {
         for (atom, uses) in self.atoms.iter_mut().zip(uses) {
-            let dear = atom.operand.is_dear() || matches!(atom.test, Test::Matches(..) | Test::Texts(..) | Test::List(..));
+            let dear =
+                atom.operand.is_dear() || matches!(atom.test, Test::Matches(..) | Test::Texts(..) | Test::List(..));
             if *uses > 1 && dear && self.memos < u16::MAX {
                 atom.memo = Some(self.memos);
                 self.memos += 1;

@@ -1,1 +1,2 @@
-pub fn reference() {} pub fn schema() {}
+pub fn reference() {}
+pub fn schema() {}

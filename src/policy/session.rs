@@ -377,7 +377,9 @@ impl Session {
         };
         let message = stage == Stage::Message && verdict.passes();
         let route = match stage {
-            Stage::Rcpt => found.route.or_else(|| self.transaction.route.clone()).or_else(|| self.connection.route.clone()),
+            Stage::Rcpt => {
+                found.route.or_else(|| self.transaction.route.clone()).or_else(|| self.connection.route.clone())
+            }
             Stage::Message => self.transaction.late_route.clone(),
             _ => found.route,
         };

@@ -213,9 +213,12 @@ mod tests {
 
     #[test]
     fn places_survive_escapes() {
-        for (raw, decoded) in
-            [(r#""a\"b é\u00e9x""#, "a\"b ééx"), ("'''\nabx'''", "abx"), ("\"\"\"a\\\n   bx\"\"\"", "abx"), ("'x'", "x")]
-        {
+        for (raw, decoded) in [
+            (r#""a\"b é\u00e9x""#, "a\"b ééx"),
+            ("'''\nabx'''", "abx"),
+            ("\"\"\"a\\\n   bx\"\"\"", "abx"),
+            ("'x'", "x"),
+        ] {
             assert_eq!(raw.find('x'), Some(raw_offset(raw, decoded.find('x').unwrap())), "{raw}");
         }
     }

@@ -27,16 +27,8 @@ crate::knob_words! {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 8] = [
-        Stage::Connect,
-        Stage::Helo,
-        Stage::Auth,
-        Stage::Mail,
-        Stage::Rcpt,
-        Stage::Data,
-        Stage::Message,
-        Stage::Vrfy,
-    ];
+    pub const ALL: [Stage; 8] =
+        [Stage::Connect, Stage::Helo, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message, Stage::Vrfy];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 

@@ -30,7 +30,8 @@ struct Client {
 
 impl Client {
     fn new(policy: &Arc<Policy>, limits: &Arc<Limits>, ip: &str) -> Client {
-        let facts = ClientFacts { client: (ip.parse::<std::net::IpAddr>().unwrap(), 4000).into(), ..ClientFacts::default() };
+        let facts =
+            ClientFacts { client: (ip.parse::<std::net::IpAddr>().unwrap(), 4000).into(), ..ClientFacts::default() };
         let wall = WallTime::from_millis(1_795_437_121_042); // a Monday, 12:32 UTC
         Client { session: Session::new(policy.clone(), limits.clone(), facts, at(0), wall) }
     }
@@ -132,8 +133,13 @@ fn conditions() {
 #[test]
 fn many_expressions_about_one_fact_answer_as_each_alone() {
     let patterns = ["/^a/", "/B/i", "/n\\\\+/", "/zzz/", "/^$/"];
-    let source: String = rules(&patterns.map(|p| ("mail", format!("sender matches {p}"), "tag X-Hit: yes")).iter()
-        .map(|(s, w, t)| (*s, w.as_str(), *t)).collect::<Vec<_>>());
+    let source: String = rules(
+        &patterns
+            .map(|p| ("mail", format!("sender matches {p}"), "tag X-Hit: yes"))
+            .iter()
+            .map(|(s, w, t)| (*s, w.as_str(), *t))
+            .collect::<Vec<_>>(),
+    );
     for sender in ["ann@example.org", "Ann+b@example.org", "zzz@example.org", "x@example.org", ""] {
         let mut c = alone(&source, "192.0.2.1");
         c.session.explain();
@@ -141,7 +147,9 @@ fn many_expressions_about_one_fact_answer_as_each_alone() {
         let got: Vec<bool> = c.session.trace().unwrap().stages[0].rules.iter().map(|r| r.matched).collect();
         let each = patterns.map(|p| {
             let (body, fold) = p.strip_suffix('i').map_or((p, ""), |b| (b, "(?i)"));
-            regex::Regex::new(&format!("{fold}{}", body.trim_matches('/').replace("\\\\", "\\"))).unwrap().is_match(sender)
+            regex::Regex::new(&format!("{fold}{}", body.trim_matches('/').replace("\\\\", "\\")))
+                .unwrap()
+                .is_match(sender)
         });
         assert_eq!(got, each, "{sender}");
     }
@@ -270,9 +278,11 @@ fn tags_routes_delays_quarantine_and_discard() {
     ]);
     let mut c = alone(&source, "192.0.2.1");
     c.session.connect(at(0), false);
-    for (subject, verdict, quarantine, route) in
-        [("odd", "accept", Some("odd subject"), None), ("waste", "discard", None, None), ("far", "accept", None, Some("far"))]
-    {
+    for (subject, verdict, quarantine, route) in [
+        ("odd", "accept", Some("odd subject"), None),
+        ("waste", "discard", None, None),
+        ("far", "accept", None, Some("far")),
+    ] {
         c.mail("");
         let to = |local: &str| Recipient::plain(parse_mailbox(&format!("{local}@example.test")).unwrap());
         assert_eq!(c.session.rcpt(at(0), &to("special"), None).route.as_deref(), Some("inner"));
@@ -318,7 +328,10 @@ fn what_a_later_rule_refuses_is_not_counted() {
 #[test]
 fn limits_survive_a_reload_and_change_with_their_declaration() {
     let source = |rate: &str| {
-        limited(&format!("per = ['client/24', 'sender']\nrate = '{rate}'\ncounts = 'message'"), &rules(&[("mail", "", "limit l")]))
+        limited(
+            &format!("per = ['client/24', 'sender']\nrate = '{rate}'\ncounts = 'message'"),
+            &rules(&[("mail", "", "limit l")]),
+        )
     };
     let limits = Limits::new(1024, 9);
     let mail = |p: &Arc<Policy>, ip: &str, from: &str| Client::new(p, &limits, ip).mail(from).verdict.word();
@@ -374,10 +387,8 @@ fn failed_authentications_count_and_then_even_success_waits() {
 
 #[test]
 fn the_compiler_knows_what_is_needed() {
-    let p = policy(&rules(&[
-        ("mail", "helo.matches_client or tls", "accept"),
-        ("rcpt", "rcpt.exists == false", "reject"),
-    ]));
+    let p =
+        policy(&rules(&[("mail", "helo.matches_client or tls", "accept"), ("rcpt", "rcpt.exists == false", "reject")]));
     assert!(p.needs(Stage::Mail).lookups().contains("client.ptr") && !p.needs(Stage::Mail).lookups().contains("tls"));
     assert!(p.needs(Stage::Rcpt).contains("rcpt.exists") && p.needs(Stage::Rcpt).lookups().is_empty());
     assert!(p.needs(Stage::Connect).is_empty());
@@ -396,18 +407,27 @@ fn facts_are_told_and_refused() {
 
 #[test]
 fn warnings_do_not_stop_a_policy() {
-    let p = policy(&format!(
-        "[list.idle]\nwords = ['x']\n[limit.idle]\nper='client'\nrate='1/s'\ncounts='message'\n{}",
-        rules(&[("mail", "", "accept"), ("mail", "tls", "reject"), ("rcpt", "false", "reject")])
-    ).replace("1/s", "1/second"));
+    let p = policy(
+        &format!(
+            "[list.idle]\nwords = ['x']\n[limit.idle]\nper='client'\nrate='1/s'\ncounts='message'\n{}",
+            rules(&[("mail", "", "accept"), ("mail", "tls", "reject"), ("rcpt", "false", "reject")])
+        )
+        .replace("1/s", "1/second"),
+    );
     let text: String = p.warnings().iter().map(|w| w.message.clone() + "\n").collect();
-    assert!(text.contains("list `idle`") && text.contains("limit `idle`") && text.contains("never tried: `r0`"), "{text}");
+    assert!(
+        text.contains("list `idle`") && text.contains("limit `idle`") && text.contains("never tried: `r0`"),
+        "{text}"
+    );
     assert!(text.contains("never holds"), "{text}");
 }
 
 #[test]
 fn the_trace_names_rules_parts_and_values() {
-    let mut c = alone(&rules(&[("mail", "tls or sender.domain == 'x.example'", "reject"), ("mail", "", "tarpit 1s")]), "192.0.2.1");
+    let mut c = alone(
+        &rules(&[("mail", "tls or sender.domain == 'x.example'", "reject"), ("mail", "", "tarpit 1s")]),
+        "192.0.2.1",
+    );
     c.session.explain();
     c.mail("a@y.example");
     assert_eq!(

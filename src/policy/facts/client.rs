@@ -13,9 +13,13 @@ fn tls_of(s: &mut State) -> &mut TlsFacts {
 
 /// The rows.
 pub const FACTS: &[Fact] = &[
-    Fact::told("client", Type::Ip, Span::from(Stage::Connect), "Address of the client, after PROXY and XCLIENT.", |v| {
-        v.state.peer.ip.map_or(Value::Unknown, Value::Ip)
-    })
+    Fact::told(
+        "client",
+        Type::Ip,
+        Span::from(Stage::Connect),
+        "Address of the client, after PROXY and XCLIENT.",
+        |v| v.state.peer.ip.map_or(Value::Unknown, Value::Ip),
+    )
     .settable(|s, g| {
         if let Given::Ip(ip) = g {
             s.peer.facts.client.set_ip(*ip);
@@ -32,21 +36,33 @@ pub const FACTS: &[Fact] = &[
         Stage::Connect,
         "Name of the client in the DNS (PTR), empty when it has none; unknown until the lookup has ended or when it failed.",
     ),
-    Fact::told("listener", Type::Text, Span::from(Stage::Connect), "The listener: `mx`, `submission`, `lmtp` or its name.", |v| {
-        Value::Text(&v.state.peer.facts.listener)
-    })
+    Fact::told(
+        "listener",
+        Type::Text,
+        Span::from(Stage::Connect),
+        "The listener: `mx`, `submission`, `lmtp` or its name.",
+        |v| Value::Text(&v.state.peer.facts.listener),
+    )
     .settable(|s, g| s.peer.facts.listener = text(g).into()),
     Fact::told("tls", Type::Flag, Span::from(Stage::Connect), "Whether the session is encrypted.", |v| {
         Value::Flag(v.state.peer.facts.tls.is_some())
     })
     .settable(|s, g| s.peer.facts.tls = flag(g).then(TlsFacts::default)),
-    Fact::told("tls.version", Type::Text, Span::from(Stage::Connect), "`TLSv1.2` or `TLSv1.3`; empty without TLS.", |v| {
-        tls(v, |t| &t.version)
-    })
+    Fact::told(
+        "tls.version",
+        Type::Text,
+        Span::from(Stage::Connect),
+        "`TLSv1.2` or `TLSv1.3`; empty without TLS.",
+        |v| tls(v, |t| &t.version),
+    )
     .settable(|s, g| tls_of(s).version = text(g).into()),
-    Fact::told("tls.cipher", Type::Text, Span::from(Stage::Connect), "Cipher suite by its IANA name; empty without TLS.", |v| {
-        tls(v, |t| &t.cipher)
-    })
+    Fact::told(
+        "tls.cipher",
+        Type::Text,
+        Span::from(Stage::Connect),
+        "Cipher suite by its IANA name; empty without TLS.",
+        |v| tls(v, |t| &t.cipher),
+    )
     .settable(|s, g| tls_of(s).cipher = text(g).into()),
     Fact::told(
         "tls.client_name",

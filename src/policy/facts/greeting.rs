@@ -83,7 +83,8 @@ mod tests {
         for good in ["mx.example.org", "mx.example.org.", "[192.0.2.1]", "[IPv6:2001:db8::1]", "a_b.example"] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in ["localhost", "192.0.2.1", "[192.0.2]", "[2001:db8::1]", "", ".", "a..b", "-a.b", "a b.c", "[IPv6:x"] {
+        for bad in ["localhost", "192.0.2.1", "[192.0.2]", "[2001:db8::1]", "", ".", "a..b", "-a.b", "a b.c", "[IPv6:x"]
+        {
             assert!(!is_valid(bad), "{bad}");
         }
         assert_eq!(literal("[ipv6:::1]"), Some("::1".parse().unwrap()));

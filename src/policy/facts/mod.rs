@@ -78,15 +78,8 @@ impl Fact {
 }
 
 /// One line per file of facts.
-const GROUPS: &[&[Fact]] = &[
-    client::FACTS,
-    greeting::FACTS,
-    session::FACTS,
-    sender::FACTS,
-    recipient::FACTS,
-    message::FACTS,
-    server::FACTS,
-];
+const GROUPS: &[&[Fact]] =
+    &[client::FACTS, greeting::FACTS, session::FACTS, sender::FACTS, recipient::FACTS, message::FACTS, server::FACTS];
 
 static TABLE: LazyLock<Vec<&'static Fact>> = LazyLock::new(|| GROUPS.iter().flat_map(|g| g.iter()).collect());
 

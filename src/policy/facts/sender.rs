@@ -5,9 +5,13 @@ use crate::base::envelope::BodyType;
 
 /// The rows.
 pub const FACTS: &[Fact] = &[
-    Fact::told("sender", Type::Address, Span::from(Stage::Mail), "Address in MAIL FROM; empty for the null path `<>`.", |v| {
-        Value::Text(v.state.transaction.sender.all())
-    })
+    Fact::told(
+        "sender",
+        Type::Address,
+        Span::from(Stage::Mail),
+        "Address in MAIL FROM; empty for the null path `<>`.",
+        |v| Value::Text(v.state.transaction.sender.all()),
+    )
     .settable(|s, g| {
         if !s.transaction.sender.set_text(text(g)) {
             s.transaction.sender.clear();
@@ -34,15 +38,25 @@ pub const FACTS: &[Fact] = &[
         |v| v.state.transaction.declared_octets.map_or(Value::Unknown, Value::count),
     )
     .settable(|s, g| s.transaction.declared_octets = Some(number(g))),
-    Fact::told("message.smtputf8", Type::Flag, Span::from(Stage::Mail), "Whether SMTPUTF8 was asked for (RFC 6531).", |v| {
-        Value::Flag(v.state.transaction.smtputf8)
-    })
+    Fact::told(
+        "message.smtputf8",
+        Type::Flag,
+        Span::from(Stage::Mail),
+        "Whether SMTPUTF8 was asked for (RFC 6531).",
+        |v| Value::Flag(v.state.transaction.smtputf8),
+    )
     .settable(|s, g| s.transaction.smtputf8 = flag(g)),
-    Fact::told("message.body", Type::Text, Span::from(Stage::Mail), "BODY= of MAIL FROM: `7bit`, `8bitmime` or `binarymime`.", |v| {
-        Value::Text(match v.state.transaction.body {
-            BodyType::SevenBit => "7bit",
-            BodyType::EightBitMime => "8bitmime",
-            BodyType::BinaryMime => "binarymime",
-        })
-    }),
+    Fact::told(
+        "message.body",
+        Type::Text,
+        Span::from(Stage::Mail),
+        "BODY= of MAIL FROM: `7bit`, `8bitmime` or `binarymime`.",
+        |v| {
+            Value::Text(match v.state.transaction.body {
+                BodyType::SevenBit => "7bit",
+                BodyType::EightBitMime => "8bitmime",
+                BodyType::BinaryMime => "binarymime",
+            })
+        },
+    ),
 ];

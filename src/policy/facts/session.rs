@@ -11,9 +11,13 @@ pub const FACTS: &[Fact] = &[
         Value::Text(&v.state.peer.user)
     })
     .settable(|s, g| s.peer.user = text(g).into()),
-    Fact::told("auth.failures", Type::Number, Span::from(Stage::Auth), "Failed authentications in this session.", |v| {
-        Value::count(v.state.peer.auth_failures)
-    })
+    Fact::told(
+        "auth.failures",
+        Type::Number,
+        Span::from(Stage::Auth),
+        "Failed authentications in this session.",
+        |v| Value::count(v.state.peer.auth_failures),
+    )
     .settable(|s, g| s.peer.auth_failures = number(g)),
     Fact::told(
         "session.errors",
