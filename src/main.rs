@@ -1,3 +1,7 @@
 //! The `gatepost` binary: hands over to `control`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gatepost::control::cli::run(gatepost::gateway::run)
+}

@@ -18,7 +18,6 @@ use crate::smtp::server::{Answer, HeloName, Peer};
 use crate::wire::replies;
 use crate::wire::reply::Reply;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// See the module's head.
@@ -90,8 +89,8 @@ impl Judge {
         self.name.as_ref().map(Domain::as_str)
     }
 
-    pub fn connect(&mut self, now: Instant, shared: &Shared) -> Answer {
-        self.load(shared);
+    pub fn connect(&mut self, now: Instant, load: Load) -> Answer {
+        self.policy.set_load(load);
         let decision = self.policy.connect(now, self.early_talker);
         self.answer("connect", decision)
     }
@@ -124,8 +123,8 @@ impl Judge {
         }
     }
 
-    pub fn mail(&mut self, now: Instant, sender: &ReversePath, parameters: &MailParameters, shared: &Shared) -> Answer {
-        self.load(shared);
+    pub fn mail(&mut self, now: Instant, sender: &ReversePath, parameters: &MailParameters, load: Load) -> Answer {
+        self.policy.set_load(load);
         let decision = self.policy.mail(now, sender, parameters);
         self.answer("mail", decision)
     }
@@ -196,14 +195,6 @@ impl Judge {
     /// The transaction is over.
     pub fn reset(&mut self) {
         self.policy.reset();
-    }
-
-    fn load(&mut self, shared: &Shared) {
-        self.policy.set_load(Load {
-            connections: shared.counters.clients.load(Ordering::Relaxed),
-            memory_percent: shared.memory_percent(),
-            queued: shared.queued(),
-        });
     }
 
     fn answer(&self, stage: &str, decision: Decision) -> Answer {

@@ -105,8 +105,9 @@ impl Pipe {
             Some(tls) => {
                 let mut plain = Vec::new();
                 let state = tls.received(bytes, &mut plain)?;
-                if state.handshake_done_now {
-                    let facts = tls.facts();
+                if state.handshake_done_now
+                    && let Some(facts) = tls.facts()
+                {
                     machine.tls_started(now, facts);
                 }
                 self.offer(now, machine, &plain);
@@ -128,7 +129,7 @@ impl Pipe {
 
     /// Shows the machine what it left, if it can take it now; whether it took any.
     pub fn feed<M: Machine>(&mut self, now: Instant, machine: &mut M) -> bool {
-        if self.pending.is_empty() || !machine.wants_input() {
+        if !machine.wants_input() {
             return false;
         }
         let mut input = Input::new(&self.pending[self.pending_at..]);

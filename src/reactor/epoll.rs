@@ -72,6 +72,10 @@ enum Entry {
     Listener(Box<Listener>),
 }
 
+/// Memory of an idle connection in this driver, with its place in the table.
+#[cfg(test)]
+pub(super) const CONN_OCTETS: usize = size_of::<(u32, Option<Entry>)>();
+
 /// The epoll driver. See [`super::Driver`] for what its methods mean.
 pub struct Epoll {
     poll: mio::Poll,
@@ -537,11 +541,7 @@ impl Epoll {
             match self.entries.get_mut(id) {
                 None => {} // closed earlier in this turn
                 Some(Entry::Listener(_)) => self.queue_acceptor(id),
-                Some(Entry::Conn(conn)) if conn.phase == Phase::Connecting => {
-                    if event.is_writable() || event.is_error() {
-                        self.connected(id);
-                    }
-                }
+                Some(Entry::Conn(conn)) if conn.phase == Phase::Connecting => self.connected(id),
                 Some(Entry::Conn(conn)) => {
                     let read = event.is_readable() || event.is_read_closed() || event.is_error();
                     conn.marks.put(READABLE, read || conn.marks.has(READABLE));

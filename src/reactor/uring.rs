@@ -129,6 +129,10 @@ enum Entry {
     Listener(Box<Listener>),
 }
 
+/// Memory of an idle connection in this driver, with its place in the table.
+#[cfg(test)]
+pub(super) const CONN_OCTETS: usize = size_of::<(u32, Option<Entry>)>();
+
 /// The io_uring driver. See [`super::Driver`] for what its methods mean.
 pub struct Uring {
     // Dropped in this order: the ring is closed before the memory it refers to goes.
@@ -144,6 +148,7 @@ pub struct Uring {
     pending: Vec<Done>,
     dirty: Vec<Id>,
     starved: VecDeque<Id>,
+    #[allow(clippy::vec_box)] // the boxes are what is spared: the kernel needs a fixed address
     spare_flights: Vec<Box<Flight>>,
     valve: Valve,
     counters: Counters,

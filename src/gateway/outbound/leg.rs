@@ -27,6 +27,7 @@ pub(in crate::gateway) struct Leg {
     connected: bool,
     /// Whether it was ever ready: then a failure is the backend's mood, before it is its absence.
     served: bool,
+    /// When it became idle; before it was connected: when it was begun.
     pub(super) idle_since: Instant,
 }
 
@@ -36,6 +37,8 @@ struct Running {
     again: Option<Job>,
     /// The lane's number for the body, when it is in a file.
     file: Option<u64>,
+    /// Length of that body.
+    octets: u64,
 }
 
 impl Machine for Client {
@@ -79,7 +82,7 @@ impl Core {
             return self.put(leg.id(), End::Leg(leg));
         }
         leg.connected = true;
-        if self.outbound.destinations[leg.destination].tls_from_start() {
+        if self.outbound.destinations[leg.destination].tls_from_start(&leg.candidate) {
             match self.backend_tls(&leg) {
                 Ok(tls) => leg.pipe.start_tls(tls),
                 Err(text) => leg.client.tls_failed(self.now, text),
@@ -117,6 +120,10 @@ impl Core {
 
     pub(in crate::gateway) fn leg_fired(&mut self, mut leg: Box<Leg>) {
         leg.pipe.fired();
+        if !leg.connected && self.now >= leg.idle_since + self.shared.config.settings.relay.connect_timeout {
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return self.leg_connected(leg, Err(late));
+        }
         leg.client.handle_timeout(self.now);
         self.leg_drive(leg);
     }
@@ -131,9 +138,13 @@ impl Core {
     }
 
     /// The next octets of a body that a lane keeps in a file.
-    pub(in crate::gateway) fn leg_body(&mut self, mut leg: Box<Leg>, part: io::Result<(Vec<u8>, bool)>) {
+    pub(in crate::gateway) fn leg_body(&mut self, mut leg: Box<Leg>, offset: u64, part: io::Result<Vec<u8>>) {
+        let octets = leg.job.as_ref().map_or(0, |running| running.octets);
         match part {
-            Ok((bytes, last)) => leg.client.supply_body(self.now, bytes, last),
+            Ok(bytes) => {
+                let last = offset + bytes.len() as u64 >= octets;
+                leg.client.supply_body(self.now, bytes, last);
+            }
             Err(error) => leg.client.abandon(error.to_string()),
         }
         self.leg_drive(leg);
@@ -150,9 +161,9 @@ impl Core {
         let fresh = leg.client.transactions() == 0;
         // A backend may have closed a kept connection meanwhile: then the job is done again on another one.
         let again = (!fresh && job.tries == 0).then(|| Job { tries: 1, ..job.clone() });
-        let file = match &job.task {
-            Task::Deliver(delivery) => file_of(delivery),
-            Task::Verify { .. } => None,
+        let (file, octets) = match &job.task {
+            Task::Deliver(delivery) => (file_of(delivery), delivery.body.shape.octets),
+            Task::Verify { .. } => (None, 0),
         };
         let started = match job.task {
             Task::Deliver(delivery) => leg.client.submit(self.now, *delivery).is_ok(),
@@ -163,7 +174,7 @@ impl Core {
             self.job_ended(job.owner, end);
             return self.leg_drive(leg);
         }
-        leg.job = Some(Running { owner: job.owner, again, file });
+        leg.job = Some(Running { owner: job.owner, again, file, octets });
         self.leg_drive(leg);
     }
 
@@ -246,7 +257,7 @@ impl Core {
             return self.submit(job);
         }
         self.outbound.leg_answered(leg, &outcome, self.now);
-        self.job_ended(running.owner, JobEnd::Finished(outcome));
+        self.job_ended(running.owner, JobEnd::Finished { outcome, dsn: leg.client.capabilities().dsn, speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks });
     }
 
     fn leg_verified(&mut self, leg: &mut Leg, verification: Verification) {
@@ -272,14 +283,15 @@ impl Core {
     fn leg_wants_body(&mut self, leg: &Leg, offset: u64, octets_max: usize) {
         if let Some(file) = leg.job.as_ref().and_then(|running| running.file) {
             let request = SpoolRequest::ReadBody { leg: leg.id(), file, offset, octets_max };
-            self.ask_spool(request);
+            // Told, not asked: a leg in the middle of a body cannot go on without.
+            self.tell_spool(usize::from(self.number), request);
         }
     }
 
     fn backend_tls(&self, leg: &Leg) -> Result<Tls, String> {
         let destination = &self.outbound.destinations[leg.destination];
-        let (config, name) = destination.tls_of(&leg.candidate)?;
-        Tls::client(config, name).map_err(|e| e.to_string())
+        let (config, name) = destination.tls_of(&leg.candidate);
+        Tls::client(&config, &name).map_err(|e| e.to_string())
     }
 }
 

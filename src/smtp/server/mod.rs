@@ -20,7 +20,7 @@ mod tests;
 
 pub use ask::{Answer, Ask, HeloName, Kept, Message, MessageText, Settled};
 pub use config::{SASL_LINE_OCTETS_MAX, ServerConfig, Service, SmtpKnobs, TlsOffer};
-pub use state::{Counters, Greeting, Peer, PeerRights};
+pub use state::{Counters, Greeting, Peer, PeerRights, XclientFacts};
 
 pub(in crate::smtp) use config::REPLIES_OCTETS_HIGH;
 pub(in crate::smtp) use intake::Intake;
@@ -163,6 +163,12 @@ impl Server {
         }
     }
 
+    /// The rights of the client behind a PROXY header or XCLIENT, which has none until they are given: for a caller that
+    /// is asked [`Ask::Connect`] and sees another address in [`Server::peer`].
+    pub fn entitle(&mut self, rights: PeerRights) {
+        self.peer.rights = rights;
+    }
+
     /// TLS is in force after [`Ask::StartTls`].
     pub fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
         debug_assert!(matches!(self.state, State::StartTls));
@@ -300,15 +306,20 @@ impl Server {
     fn speak(&mut self, now: Instant, replies: Vec<Reply>, then: Then) {
         // RFC 5321 §3.8: 421 says that the connection ends.
         let ends = replies.iter().any(|r| r.code == 421);
-        // One command is one error, however many recipients hear of it; a lack of room is not the client's error.
-        if replies.iter().any(|r| r.is_permanent() || r.code == 450) {
+        // One command is one error, however many recipients hear of it. "Not now" is none while others of the same
+        // message are accepted: a long list with a few unlucky recipients must get through.
+        let has_recipients = self.transaction.as_ref().is_some_and(|t| !t.recipients.is_empty());
+        if replies.iter().any(|r| r.is_permanent() || r.is_transient() && !has_recipients) {
             self.counters.errors += 1;
+            self.counters.errors_without_mail += 1;
         }
         replies.iter().for_each(|r| self.say(r));
         match then {
             _ if ends => self.close(),
             Then::Close => self.close(),
-            _ if self.counters.errors > self.config.knobs.errors_max => self.dismiss(&replies::too_many_errors()),
+            _ if self.counters.errors_without_mail > self.config.knobs.errors_max => {
+                self.dismiss(&replies::too_many_errors())
+            }
             Then::Data(intake) => self.enter(State::Data(intake), now),
             Then::Sasl(exchange) => self.enter(State::Sasl(exchange), now),
             Then::Command if self.leaving == Leaving::Shutdown => self.dismiss(&replies::shutting_down()),
@@ -419,6 +430,8 @@ impl Server {
                 input.consume(consumed);
                 if let Some(e) = endpoints {
                     (self.peer.client, self.peer.local) = (e.source, e.destination);
+                    // What the proxy's address entitles it to is not the client's.
+                    self.peer.rights = PeerRights::default();
                 }
                 self.begin_greeting(now);
             }
@@ -429,12 +442,27 @@ impl Server {
 
     fn read_command(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
         let rest = input.rest();
+        // A TLS client on a port without: its record may have no line end for long.
+        match rest {
+            [0x16] => {
+                self.state = State::Command;
+                return Flow::Wait;
+            }
+            [0x16, 0x03, ..] => {
+                self.respond_after(now, Duration::ZERO, vec![replies::foreign_protocol()], Then::Close);
+                return Flow::Again;
+            }
+            _ => {}
+        }
         // RFC 4954 §4: an initial response may be as long as any line of the exchange.
         let is_auth = rest.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"AUTH"));
         let octets_max = if is_auth { SASL_LINE_OCTETS_MAX } else { self.config.knobs.line_octets_max };
         match command::frame(rest, octets_max) {
             Frame::Line { line, consumed } => {
                 input.consume(consumed);
+                if !input.is_empty() {
+                    self.notice_pipelining(line);
+                }
                 self.run_line(now, line);
                 Flow::Again
             }
@@ -505,6 +533,15 @@ impl Server {
         }
     }
 
+    /// Counts commands behind which nothing may be sent before their reply (RFC 2920 §3.1, RFC 3207 §4, RFC 4954 §4), and
+    /// any group before EHLO. They are served in order all the same; what they mean is the policy's to say.
+    fn notice_pipelining(&mut self, line: &[u8]) {
+        let Ok(Line::Command(verb, _)) = command::parse_line(line) else { return };
+        if !self.is_extended() || cmd::ends_group(verb) {
+            self.counters.improper_pipelining += 1;
+        }
+    }
+
     /// Counts a command that brings no mail nearer; false when it was one too many.
     pub(in crate::smtp) fn count_idle(&mut self) -> bool {
         self.counters.idle_commands += 1;
@@ -552,6 +589,7 @@ impl Answer {
             Answer::Go => Verdict::Go(Duration::ZERO),
             Answer::GoAfter(after) => Verdict::Go(after),
             Answer::Refuse { reply, after, close } => Verdict::No(Refusal { reply, after, close }),
+            Answer::Granted { after, .. } => Verdict::Go(after),
             other => Verdict::No(Refusal::now(misfit(&other))),
         }
     }
