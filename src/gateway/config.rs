@@ -32,8 +32,6 @@ crate::knobs! {
         mode: Option<RouteMode> = None, unit "";
         /// Networks that count as protected: AUTH is offered to them without TLS. `[]` = nobody.
         protected: Networks = Networks::loopback(), unit "";
-        /// Hosts that may relay without authentication (`@relay-hosts` in the policy).
-        relay_from: Networks = Networks::default(), unit "";
         /// Proxies: a connection from them must begin with a PROXY protocol header (v1 or v2), which is believed.
         proxy_from: Networks = Networks::default(), unit "";
         /// Hosts whose XCLIENT command is offered and believed.
@@ -141,10 +139,22 @@ macro_rules! settings {
 settings! {
     /// `[server]`
     server: ServerKnobs,
+    /// `[io]`
+    io: crate::reactor::ReactorKnobs,
+    /// `[smtp]`
+    smtp: crate::smtp::server::SmtpKnobs,
     /// `[client]`
     client: crate::smtp::client::ClientKnobs,
+    /// `[tls]`
+    tls: crate::reactor::tls::TlsKnobs,
+    /// `[accounts]`
+    accounts: crate::mailstore::accounts::AccountKnobs,
+    /// `[limits]`
+    limits: crate::policy::LimitKnobs,
     /// `[lookup]`
     lookup: crate::lookup::LookupKnobs,
+    /// `[spool]`
+    spool: crate::spool::SpoolKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.

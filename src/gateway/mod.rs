@@ -2,5 +2,8 @@
 
 pub mod admin;
 pub mod config;
+pub mod data;
 pub mod networks;
+pub mod policy_file;
+pub mod queue;
 pub mod targets;
