@@ -143,18 +143,20 @@ settings! {
     io: crate::reactor::ReactorKnobs,
     /// `[smtp]`
     smtp: crate::smtp::server::SmtpKnobs,
-    /// `[client]`
-    client: crate::smtp::client::ClientKnobs,
     /// `[tls]`
     tls: crate::reactor::tls::TlsKnobs,
     /// `[accounts]`
     accounts: crate::mailstore::accounts::AccountKnobs,
     /// `[limits]`
     limits: crate::policy::LimitKnobs,
-    /// `[lookup]`
-    lookup: crate::lookup::LookupKnobs,
+    /// `[relay]`
+    relay: crate::relay::knobs::RelayKnobs,
+    /// `[client]`
+    client: crate::smtp::client::ClientKnobs,
     /// `[spool]`
     spool: crate::spool::SpoolKnobs,
+    /// `[lookup]`
+    lookup: crate::lookup::LookupKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.

@@ -10,6 +10,12 @@ crate::knobs! {
     pub struct RelayKnobs in "relay" {
         /// Longest wait for a connection to a backend to be made.
         connect_timeout: Duration = Duration::from_secs(10), unit "time", range Duration::from_millis(10)..=Duration::from_secs(600);
+        /// Longest wait of a cut-through message for a free connection to its backend; then the client hears 451.
+        cut_through_wait: Duration = Duration::from_secs(30), unit "time", range Duration::from_millis(10)..=Duration::from_secs(600);
+        /// The same in mode auto; then the message goes to the queue and the client hears 250.
+        auto_wait: Duration = Duration::from_secs(5), unit "time", range Duration::from_millis(10)..=Duration::from_secs(600);
+        /// Longest wait of a queued message for a connection, and of a client at RCPT for a callout.
+        spool_wait: Duration = Duration::from_secs(60), unit "time", range Duration::from_millis(10)..=Duration::from_secs(3600);
         /// Messages of one core that wait for a connection to one destination at most; one more is deferred.
         jobs_waiting_max: usize = 10_000, unit "messages", range 1..=10_000_000;
         /// How long a backend's yes to a recipient is believed without asking again.

@@ -4,16 +4,15 @@
 //! addresses. How it fails: [`Next`] says what is missing: a lookup, patience, a backend, or any hope.
 
 use super::Job;
-use crate::base::address::Domain;
+use super::finding::{Finding, Found, Wanted};
 use crate::base::time::Instant;
 use crate::gateway::routing::Key;
 use crate::gateway::state::{Backend, Shared};
-use crate::lookup::{Answer, Found, Question};
+use crate::lookup::{Answer, Question};
 use crate::reactor::Id;
 use crate::reactor::tls::ClientTls;
-use crate::relay::mx::{self, Exchange, MxAnswer};
 use crate::relay::pool::{Pick, Pool, Trouble};
-use crate::smtp::client::{ClientConfig, Outcome};
+use crate::smtp::client::{ClientConfig, Outcome, TlsMode};
 use crate::wire::reply::Reply;
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,11 +22,9 @@ use std::time::Duration;
 
 /// The port of mail exchangers (RFC 5321 §4.5.4.2).
 const SMTP_PORT: u16 = 25;
-/// How long an address that failed is left alone by this core.
-const ADDRESS_REST: Duration = Duration::from_secs(30);
-/// Longest belief in what a lookup said, and the wait after one that failed.
+/// Bounds of the belief in what the name of a backend resolves to.
+const KNOWN_MIN: Duration = Duration::from_secs(5);
 const KNOWN_MAX: Duration = Duration::from_secs(3600);
-const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// Somebody to connect to.
 #[derive(Clone, Debug)]
@@ -89,7 +86,7 @@ pub(in crate::gateway) struct Destination {
 
 enum Hosts {
     Pool { pool: Pool, backends: Arc<[Backend]>, names: Vec<Named> },
-    Found { search: Search, addresses: Vec<Address>, client: Arc<ClientConfig>, tls: Arc<ClientTls> },
+    Found { finding: Finding, client: Arc<ClientConfig>, tls: Arc<ClientTls> },
     Nowhere,
 }
 
@@ -99,33 +96,6 @@ struct Named {
     addresses: Vec<IpAddr>,
     until: Instant,
     turn: usize,
-}
-
-/// How far the search for addresses is.
-enum Search {
-    /// Begin when somebody wants to send.
-    Begin { port: u16, what: Wanted },
-    /// The exchangers' addresses are being looked up, one after the other.
-    Hosts { left: VecDeque<Domain>, found: Vec<(Domain, Option<Vec<IpAddr>>)>, asked: bool },
-    /// Waiting for the answer about the exchangers.
-    Asked,
-    /// Done; good until then.
-    Known { until: Instant },
-    /// Nobody, until then.
-    Failed { until: Instant, never: Option<Reply> },
-}
-
-#[derive(Clone)]
-enum Wanted {
-    Mx(Domain),
-    Host(Domain),
-    Address(IpAddr),
-}
-
-struct Address {
-    at: SocketAddr,
-    name: Arc<str>,
-    rest_until: Instant,
 }
 
 impl Destination {
@@ -185,14 +155,14 @@ impl Destination {
                     Pick::Down { .. } => Next::Nobody(self.reason.clone()),
                 }
             }
-            Hosts::Found { search, addresses, .. } => {
-                let next = next_found(search, addresses, &self.shared, now);
-                match next {
-                    Next::Nobody(_) if self.opening > 0 => Next::Wait,
-                    Next::Nobody(text) if text.is_empty() => Next::Nobody(self.reason.clone()),
-                    other => other,
-                }
-            }
+            Hosts::Found { finding, .. } => match finding.next(now) {
+                Found::Address(place, address, name) => Next::Connect(Candidate { address, name, place }),
+                Found::Ask(question) => Next::Ask(question),
+                Found::Wait => Next::Wait,
+                Found::Nobody(_) if self.opening > 0 => Next::Wait,
+                Found::Nobody(why) => Next::Nobody(why.unwrap_or_else(|| self.reason.clone())),
+                Found::Never(reply) => Next::Never(reply),
+            },
         }
     }
 
@@ -205,18 +175,25 @@ impl Destination {
                 let open = backends.iter().zip(names.iter_mut()).find(|(b, n)| b.ip.is_none() && n.until <= now);
                 if let Some((_, named)) = open {
                     named.addresses = answer.addresses().to_vec();
-                    named.until = now + answer.ttl.clamp(UNKNOWN_WAIT, KNOWN_MAX);
+                    named.until = now + answer.ttl.clamp(KNOWN_MIN, KNOWN_MAX);
                 }
             }
-            Hosts::Found { search, addresses, .. } => learn_found(search, addresses, &self.shared, &self.key, answer, now),
+            Hosts::Found { finding, .. } => {
+                let config = &self.shared.config;
+                finding.learn(answer, &config.hostname, &config.settings.relay, now);
+            }
         }
     }
 
     pub(super) fn opened(&mut self, candidate: &Candidate, now: Instant) {
-        if let Hosts::Pool { pool, .. } = &mut self.hosts
-            && pool.succeeded(candidate.place, now)
-        {
-            tracing::info!(destination = %self.key, backend = %candidate, "backend is back");
+        match &mut self.hosts {
+            Hosts::Pool { pool, .. } => {
+                if pool.succeeded(candidate.place, now) {
+                    tracing::info!(destination = %self.key, backend = %candidate, "backend is back");
+                }
+            }
+            Hosts::Found { finding, .. } => finding.succeeded(candidate.address),
+            Hosts::Nowhere => {}
         }
     }
 
@@ -236,11 +213,7 @@ impl Destination {
                     tracing::warn!(destination = %self.key, backend = %candidate, reason, "backend is set aside");
                 }
             }
-            Hosts::Found { addresses, .. } => {
-                if let Some(address) = addresses.iter_mut().find(|a| a.at == candidate.address) {
-                    address.rest_until = now + ADDRESS_REST;
-                }
-            }
+            Hosts::Found { finding, .. } => finding.failed(candidate.address, now),
             Hosts::Nowhere => {}
         }
     }
@@ -273,7 +246,7 @@ impl Destination {
     /// Whether an answer to a lookup will come.
     pub(super) fn is_asking(&self) -> bool {
         match &self.hosts {
-            Hosts::Found { search, .. } => matches!(search, Search::Asked | Search::Hosts { asked: true, .. }),
+            Hosts::Found { finding, .. } => finding.is_asking(),
             Hosts::Pool { .. } => true,
             Hosts::Nowhere => false,
         }
@@ -286,6 +259,11 @@ impl Destination {
             Hosts::Found { client, .. } => client.clone(),
             Hosts::Nowhere => self.shared.found_client.clone(),
         }
+    }
+
+    /// Whether a candidate speaks TLS from the first octet.
+    pub(super) fn tls_from_start(&self, candidate: &Candidate) -> bool {
+        self.client_of(candidate).tls == TlsMode::Implicit
     }
 
     /// TLS towards a candidate, and the name it must have.
@@ -303,8 +281,7 @@ impl Destination {
 
 fn found(shared: &Shared, port: u16, what: Wanted) -> (Hosts, Limits) {
     let hosts = Hosts::Found {
-        search: Search::Begin { port, what },
-        addresses: Vec::new(),
+        finding: Finding::new(what, port),
         client: shared.found_client.clone(),
         tls: shared.found_tls.clone(),
     };
@@ -328,50 +305,4 @@ fn resolved(backend: &Backend, named: &mut Named, place: usize) -> Option<Candid
     };
     let address = SocketAddr::new(ip, backend.host.port);
     Some(Candidate { address, name: backend.host.host.as_str().into(), place })
-}
-
-fn next_found(search: &mut Search, addresses: &mut Vec<Address>, shared: &Shared, now: Instant) -> Next {
-    loop {
-        match search {
-            Search::Begin { port, what: Wanted::Address(ip) } => {
-                let at = SocketAddr::new(*ip, *port);
-                addresses.push(Address { at, name: ip.to_string().into(), rest_until: Instant::ZERO });
-                *search = Search::Known { until: Instant::FAR };
-            }
-            Search::Begin { what: Wanted::Mx(domain), .. } => {
-                let question = Question::Mx(domain.clone());
-                *search = Search::Asked;
-                return Next::Ask(question);
-            }
-            Search::Begin { what: Wanted::Host(name), .. } => {
-                let left = VecDeque::from([name.clone()]);
-                *search = Search::Hosts { left, found: Vec::new(), asked: false };
-            }
-            Search::Hosts { left, asked, .. } => match left.front() {
-                Some(host) if !*asked => {
-                    *asked = true;
-                    return Next::Ask(Question::Addresses(host.clone()));
-                }
-                _ => return Next::Wait,
-            },
-            Search::Asked => return Next::Wait,
-            Search::Known { until } if now >= *until => {
-                addresses.clear();
-                *search = shared.search_again(search);
-            }
-            Search::Known { .. } => {
-                let place = addresses.iter().position(|a| a.rest_until <= now);
-                return match place {
-                    Some(place) => {
-                        let Address { at, name, .. } = &addresses[place];
-                        Next::Connect(Candidate { address: *at, name: name.clone(), place })
-                    }
-                    None => Next::Nobody(String::new()),
-                };
-            }
-            Search::Failed { until, .. } if now >= *until => *search = shared.search_again(search),
-            Search::Failed { never: Some(reply), .. } => return Next::Never(reply.clone()),
-            Search::Failed { never: None, .. } => return Next::Nobody("its mail hosts cannot be looked up now".into()),
-        }
-    }
 }
