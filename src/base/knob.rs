@@ -284,6 +284,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// Writes what [`parse_duration`] reads, in at most two units.
 pub fn show_duration(d: Duration) -> String {
     let ms = d.as_millis();
+    if ms == 0 {
+        return "0s".to_owned();
+    }
     for (unit, size, next, next_size) in [
         ("d", 86_400_000, "h", 3_600_000),
         ("h", 3_600_000, "m", 60_000),

@@ -11,6 +11,8 @@ pub mod envelope;
 pub mod id;
 pub mod knob;
 pub mod proof;
+pub mod queue;
 pub mod scram;
 pub mod time;
 pub mod tls;
+pub mod wheel;

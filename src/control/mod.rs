@@ -1,1 +1,23 @@
-//! Configuration, command line, admin socket, logs.
+//! Configuration, command line, admin socket, logs: what stands between an administrator and the gateway.
+//!
+//! The configuration goes `reader` (TOML to knobs, with spans) → `config` (sections, flags) → `resolve` (what must
+//! hold between sections) → `gateway::config::Config`. How it fails: every problem of a file is a
+//! [`diagnostic::Diagnostic`] with file, line and column, all of them at once; everything else is one line on stderr
+//! and exit code 1, wrong usage exit code 2.
+
+pub mod admin;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod diagnostic;
+pub mod lock;
+pub mod log;
+pub mod nearest;
+pub mod queue;
+pub mod reader;
+pub mod reference;
+pub mod resolve;
+pub mod schema;
+pub mod sections;
+pub mod serve;
+pub mod table;

@@ -141,6 +141,24 @@ macro_rules! settings {
 settings! {
     /// `[server]`
     server: ServerKnobs,
+    /// `[io]`
+    io: crate::reactor::ReactorKnobs,
+    /// `[smtp]`
+    smtp: crate::smtp::server::SmtpKnobs,
+    /// `[tls]`
+    tls: crate::reactor::tls::TlsKnobs,
+    /// `[accounts]`
+    accounts: crate::mailstore::accounts::AccountKnobs,
+    /// `[limits]`
+    limits: crate::policy::LimitKnobs,
+    /// `[relay]`
+    relay: crate::relay::knobs::RelayKnobs,
+    /// `[client]`
+    client: crate::smtp::client::ClientKnobs,
+    /// `[spool]`
+    spool: crate::spool::SpoolKnobs,
+    /// `[lookup]`
+    lookup: crate::lookup::LookupKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.

@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn one_socket_per_core_on_one_port() {
-        let first = bind(any(), 16, true).unwrap();
-        let second = join(&first, 16).unwrap();
+        let first = bind(any(), 128, true).unwrap();
+        let second = join(&first, 128).unwrap();
         assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
         let _clients: Vec<TcpStream> =
             (0..64).map(|_| TcpStream::connect(first.local_addr().unwrap()).unwrap()).collect();

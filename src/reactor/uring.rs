@@ -447,7 +447,7 @@ impl Uring {
                 out.push(Done::Recv { conn: id, buf });
             } else {
                 self.counters.parked_octets += buf.len() as u64;
-                conn.parked.get_or_insert_default().pieces.push_back(buf.as_ref().into());
+                conn.parked.get_or_insert_default().pieces.push_back(buf[..].into());
             }
         }
         if !more {

@@ -57,6 +57,12 @@ replies! {
     too_many_recipients = 452 (4, 5, 3) "too many recipients";
     /// RFC 5321 §4.2.2
     no_room = 452 (4, 3, 1) "no room for the message now";
+    /// The server behind us cannot be reached (RFC 5321 §4.2.2)
+    backend_unavailable = 451 (4, 4, 1) "the mail server behind is not available, try again later";
+    /// The server behind us broke off before it said what became of the message
+    backend_lost = 451 (4, 4, 2) "the mail server behind broke off, try again later";
+    /// The server behind us takes some recipients only; at the next try the others are refused at RCPT
+    recipients_differ = 451 (4, 3, 0) "not all recipients can be reached together, try again";
     /// RFC 5321 §4.2.2: something of ours is at fault
     local_error = 451 (4, 3, 0) "local error, try again later";
     /// RFC 4954 §6
@@ -141,6 +147,8 @@ replies! {
     needs_smtputf8 = 553 (5, 6, 7) "an address beyond ASCII needs the SMTPUTF8 parameter";
     /// RFC 1870 §6.1
     size_too_large = 552 (5, 3, 4) "the message is larger than the limit";
+    /// A recipient that no table and no backend knows (RFC 5321 §3.3)
+    unknown_recipient = 550 (5, 1, 1) "no such recipient here";
     /// RFC 5321 §3.3
     no_valid_recipients = 554 (5, 5, 1) "no valid recipients";
     /// The peer speaks HTTP, TLS or a proxy's protocol

@@ -27,6 +27,7 @@ pub(in crate::gateway) struct Leg {
     connected: bool,
     /// Whether it was ever ready: then a failure is the backend's mood, before it is its absence.
     served: bool,
+    /// When it became idle; before it was connected: when it was begun.
     pub(super) idle_since: Instant,
 }
 
@@ -79,7 +80,7 @@ impl Core {
             return self.put(leg.id(), End::Leg(leg));
         }
         leg.connected = true;
-        if self.outbound.destinations[leg.destination].tls_from_start() {
+        if self.outbound.destinations[leg.destination].tls_from_start(&leg.candidate) {
             match self.backend_tls(&leg) {
                 Ok(tls) => leg.pipe.start_tls(tls),
                 Err(text) => leg.client.tls_failed(self.now, text),
@@ -117,6 +118,10 @@ impl Core {
 
     pub(in crate::gateway) fn leg_fired(&mut self, mut leg: Box<Leg>) {
         leg.pipe.fired();
+        if !leg.connected && self.now >= leg.idle_since + self.shared.config.settings.relay.connect_timeout {
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return self.leg_connected(leg, Err(late));
+        }
         leg.client.handle_timeout(self.now);
         self.leg_drive(leg);
     }
@@ -278,8 +283,8 @@ impl Core {
 
     fn backend_tls(&self, leg: &Leg) -> Result<Tls, String> {
         let destination = &self.outbound.destinations[leg.destination];
-        let (config, name) = destination.tls_of(&leg.candidate)?;
-        Tls::client(config, name).map_err(|e| e.to_string())
+        let (config, name) = destination.tls_of(&leg.candidate);
+        Tls::client(&config, &name).map_err(|e| e.to_string())
     }
 }
 

@@ -6,15 +6,18 @@
 //! [`JobEnd::Refused`]; its owner decides what that means (a reply to a client, the next attempt for the spool).
 
 mod destination;
+mod finding;
 mod leg;
 
-pub(super) use destination::{Candidate, Destination, Key, Next};
+pub(super) use destination::{Candidate, Destination, Limits, Next};
 pub(super) use leg::Leg;
 
 use super::core::{Asker, Core, End};
+use super::deliver::Attempt;
+use super::lanes::LookupTo;
+use super::routing::Key;
 use super::state::Shared;
 use crate::base::address::{Mailbox, ReversePath};
-use crate::base::id::SpoolId;
 use crate::base::time::Instant;
 use crate::lookup;
 use crate::reactor::Id;
@@ -44,13 +47,8 @@ pub(super) enum Owner {
     Client(Asker),
     /// Clients wait for a reply to RCPT; the key of the question.
     Callout(String),
-    /// The spool; the attempt's destination is needed to report back.
-    Spool {
-        /// The message.
-        id: SpoolId,
-        /// Whose turn it was.
-        destination: String,
-    },
+    /// The spool: an attempt to report back about.
+    Spool(Box<Attempt>),
 }
 
 /// Work for a destination.
@@ -218,8 +216,7 @@ impl Core {
     }
 
     fn ask_about(&mut self, index: usize, question: lookup::Question) {
-        let token = super::lanes::LookupToken::Destination { core: self.number, index };
-        if let Some(answer) = self.ask_lookup(token, &question) {
+        if let Some(answer) = self.ask_lookup(LookupTo::Destination(index), &question) {
             self.destination_answered(index, answer);
         }
     }
@@ -227,7 +224,7 @@ impl Core {
     /// The lookup lane answered a question of a destination.
     pub(super) fn destination_answered(&mut self, index: usize, answer: lookup::Answer) {
         if let Some(d) = self.outbound.destinations.get_mut(index) {
-            d.learn(answer, self.now);
+            d.learn(&answer, self.now);
             self.supply(index);
         }
     }
@@ -245,7 +242,7 @@ impl Core {
         match owner {
             Owner::Client(asker) => self.settle_ended(asker, end),
             Owner::Callout(key) => self.callout_ended(&key, end),
-            Owner::Spool { id, destination } => self.attempt_ended(id, destination, end),
+            Owner::Spool(attempt) => self.attempt_ended(*attempt, end),
         }
     }
 

@@ -125,10 +125,10 @@ pub struct Outcome {
     pub recipients: Vec<(u32, Fate)>,
     /// Whether the connection can take another message: put it back into the pool.
     pub reusable: bool,
-    /// Whether the connection was lost before the backend had said anything about this message. On a connection from
+    /// False when the connection was lost before the backend had said anything about this message. On a connection from
     /// the pool that means the backend had closed it meanwhile: try another one and tell nobody. That is right even
     /// where the fate says `committed_unknown`, because a 4xx would make the client send the message again too.
-    pub stale: bool,
+    pub answered: bool,
 }
 
 impl Outcome {

@@ -203,7 +203,7 @@ impl Client {
                 let refused = |i: &u32| (*i, Fate::Refused { reply: reply.clone(), at: Phase::Mail });
                 let recipients = delivery.recipients.iter().map(refused).collect();
                 // Nothing was said, so the connection is as it was.
-                self.events.push_back(Event::Finished(Outcome { recipients, reusable: true, stale: false }));
+                self.events.push_back(Event::Finished(Outcome { recipients, reusable: true, answered: true }));
             }
             Ok(fit) => {
                 self.session.transactions += 1;

@@ -288,7 +288,7 @@ fn show(event: &Event) -> String {
         Event::Finished(outcome) => {
             let fates: Vec<String> = outcome.recipients.iter().map(|(i, f)| format!("{i} {}", show_fate(f))).collect();
             let reusable = if outcome.reusable { "reusable" } else { "spent" };
-            let stale = if outcome.stale { ", stale" } else { "" };
+            let stale = if outcome.answered { "" } else { ", stale" };
             format!("finished {}; {reusable}{stale}", fates.join("; "))
         }
         Event::Closed(error) => format!("closed: {error}"),

@@ -376,7 +376,7 @@ impl Transaction {
             Verdict::Open | Verdict::Taken => (index, Fate::Withheld),
         };
         let recipients: Vec<(u32, Fate)> = self.recipients.into_iter().map(settled).collect();
-        let stale = !self.answered && recipients.iter().any(|(_, fate)| matches!(fate, Fate::Lost { .. }));
-        Outcome { recipients, reusable, stale }
+        let lost = recipients.iter().any(|(_, fate)| matches!(fate, Fate::Lost { .. }));
+        Outcome { recipients, reusable, answered: self.answered || !lost }
     }
 }
