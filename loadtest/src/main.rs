@@ -1,3 +1,5 @@
-//! The `gatepost-load` binary.
+//! The `gatepost-load` binary: hands over to the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gatepost_load::cli::main()
+}

@@ -30,6 +30,12 @@ crate::knobs! {
         /// What stands behind a 250 on routes that do not say: "cut-through", "spool" or "auto". Default:
         /// cut-through towards a backend, spool otherwise.
         mode: Option<RouteMode> = None, unit "";
+        /// SASL mechanisms that are offered where AUTH is (not over LMTP), as far as TLS and the client's certificate allow
+        /// them. `[]` = no AUTH.
+        mechanisms: Vec<String> = [
+            "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "EXTERNAL", "CRAM-MD5", "PLAIN",
+            "LOGIN",
+        ].map(str::to_owned).to_vec(), unit "";
         /// Networks that count as protected: AUTH is offered to them without TLS. `[]` = nobody.
         protected: Networks = Networks::loopback(), unit "";
         /// Hosts that may relay without authentication (`@relay-hosts` in the policy).

@@ -4,18 +4,22 @@
 //! fire what is due. Nothing here blocks. How it fails: a driver that cannot poll ends the core with its error; the
 //! process then shuts down, because a gate with a dead core would silently refuse a share of its clients.
 
+use super::callout::Waiter;
 use super::inbound::Inbound;
-use super::lanes::Message;
+use super::lanes::{Message, SpoolRequest};
 use super::opening::Opening;
-use super::outbound::{Leg, Outbound};
+use super::outbound::{JobEnd, Leg, Outbound};
 use super::state::{Listener, Shared};
 use crate::base::id::IdSource;
 use crate::base::queue::Inbox;
 use crate::base::time::Instant;
 use crate::base::wheel::Wheel;
+use crate::policy::Load;
 use crate::reactor::{Close, Done, Driver, Id, clock};
+use crate::relay::verify::{RecipientCache, VerifyTimes};
 use crate::smtp::server::Answer;
-use std::collections::VecDeque;
+use crate::wire::reply::Reply;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +62,18 @@ pub(super) struct Core {
     pub answers: VecDeque<(Asker, Answer)>,
     /// Octets of bodies that clients may still have in memory.
     pub body_octets: usize,
+    /// What backends have said about recipients.
+    pub recipients: RecipientCache,
+    /// Clients that wait for a callout, by its key.
+    pub callouts: HashMap<String, Vec<Waiter>>,
+    /// Callouts that have ended and whose clients are to be told.
+    pub called_out: VecDeque<(Waiter, Option<(bool, Option<Reply>)>)>,
+    /// Jobs of clients that have ended.
+    pub ended_jobs: VecDeque<(Asker, JobEnd)>,
+    /// What a spool lane could not take at once.
+    pub unsaid: VecDeque<(usize, Box<SpoolRequest>)>,
+    /// Secret of this core's nonces, and how many were made of it.
+    secret: [u8; 32],
     ends: Vec<Option<(u32, End)>>,
     clients: usize,
     wheel: Wheel<Timer>,
@@ -77,6 +93,13 @@ impl Core {
     pub fn new(number: u16, shared: Arc<Shared>, driver: Driver, inbox: Inbox<Message>) -> Core {
         let ids = IdSource::new(number, clock::wall());
         let outbound = Outbound::new(&shared);
+        let knobs = &shared.config.settings.relay;
+        let recipients = RecipientCache::new(VerifyTimes::from(knobs), knobs.verify_entries_max);
+        let mut secret = [0; 32];
+        // Without randomness nobody could log in by a challenge; everything else works.
+        if aws_lc_rs::rand::fill(&mut secret).is_err() {
+            tracing::error!(core = number, "the system has no randomness: nonces can be guessed");
+        }
         Core {
             number,
             shared,
@@ -86,6 +109,12 @@ impl Core {
             outbound,
             answers: VecDeque::new(),
             body_octets: 0,
+            recipients,
+            callouts: HashMap::new(),
+            called_out: VecDeque::new(),
+            ended_jobs: VecDeque::new(),
+            unsaid: VecDeque::new(),
+            secret,
             ends: Vec::new(),
             clients: 0,
             wheel: Wheel::new(clock::now()),
@@ -206,6 +235,7 @@ impl Core {
     fn fired(&mut self, timer: Timer) {
         match timer {
             Timer::Tick => {
+                self.tell_unsaid();
                 self.tick_outbound();
                 self.wheel.arm(Timer::Tick, self.now + TICK);
             }
@@ -218,11 +248,38 @@ impl Core {
         }
     }
 
+    /// Gives machines the answers that were found while others were being handled.
     fn give_answers(&mut self) {
-        while let Some((asker, answer)) = self.answers.pop_front() {
-            if let Some(End::Client(c)) = self.take(asker.conn) {
-                self.client_answered(c, asker.question, answer);
+        loop {
+            while let Some((asker, answer)) = self.answers.pop_front() {
+                match self.take(asker.conn) {
+                    Some(End::Client(c)) => self.client_answered(c, asker.question, answer),
+                    Some(other) => self.put(asker.conn, other),
+                    None => {}
+                }
             }
+            self.settle_ended_jobs();
+            self.answer_callouts();
+            if self.answers.is_empty() && self.ended_jobs.is_empty() && self.called_out.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Fresh secret octets for one connection: they only feed keyed hashes, so counting is enough.
+    pub fn entropy(&mut self) -> [u8; 32] {
+        let mut counter = [0; 8];
+        counter.copy_from_slice(&self.secret[..8]);
+        self.secret[..8].copy_from_slice(&u64::from_le_bytes(counter).wrapping_add(1).to_le_bytes());
+        self.secret
+    }
+
+    /// How busy the server is, for the policy.
+    pub fn load(&self) -> Load {
+        Load {
+            connections: self.shared.counters.clients.load(Ordering::Relaxed),
+            memory_percent: (self.body_octets * 100 / self.shared.body_octets_per_core_max.max(1)) as u64,
+            queued: self.shared.queued(),
         }
     }
 

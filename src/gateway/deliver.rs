@@ -7,9 +7,8 @@
 use super::core::Core;
 use super::lanes::{Attempted, SpoolRequest};
 use super::outbound::{Job, JobEnd, Owner, Task};
-use super::targets::BackendProtocol;
 use crate::base::id::SpoolId;
-use crate::smtp::client::{Delivery, Fate as Ended, Unity};
+use crate::smtp::client::{Delivery, Fate as Ended, Speaks, Unity};
 use crate::spool::{Fate, Scope};
 use crate::wire::replies;
 use crate::wire::reply::{Enhanced, Reply};
@@ -59,9 +58,9 @@ impl Core {
     pub(super) fn attempt_ended(&mut self, attempt: Attempt, end: JobEnd) {
         let everybody = |fate: Fate| attempt.recipients.iter().map(|r| (*r, fate.clone())).collect::<Vec<_>>();
         let fates = match end {
-            JobEnd::Finished { outcome, dsn, protocol } => {
+            JobEnd::Finished { outcome, dsn, speaks } => {
                 // LMTP delivers into mailboxes and reports nothing (RFC 2033 §4.2), so success is ours to report.
-                let dsn_passed_on = dsn && protocol == BackendProtocol::Smtp;
+                let dsn_passed_on = dsn && speaks == Speaks::Smtp;
                 outcome.recipients.into_iter().map(|(r, ended)| (r, fate(ended, dsn_passed_on))).collect()
             }
             JobEnd::Unavailable(reason) => everybody(Fate::Deferred {

@@ -10,8 +10,9 @@ use super::lanes::{LookupTo, SpoolRequest};
 use super::pipe::{Machine, Pipe};
 use super::settle::Settlement;
 use super::state::Listener;
-use crate::base::body::BodyFile;
+use crate::base::address::Mailbox;
 use crate::base::buf::{Input, Output};
+use crate::base::envelope::Envelope;
 use crate::base::id::SessionId;
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
@@ -36,7 +37,11 @@ pub(super) struct Inbound {
     /// Number of the question that is out, if one is.
     pub(super) question: u32,
     /// The scratch file of the message that is coming in.
-    pub(super) scratch: Option<Arc<dyn BodyFile>>,
+    pub(super) scratch: Option<u64>,
+    /// The envelope of a message whose scratch file is being ended.
+    pub(super) spilled_envelope: Option<Box<Envelope>>,
+    /// Routes that the policy named for recipients of the message that is coming in.
+    pub(super) named_routes: Vec<(Mailbox, Arc<str>)>,
     /// Octets taken from the core's budget for the message that is coming in.
     pub(super) reserved_octets: usize,
     /// The message that is being settled.
@@ -53,9 +58,6 @@ impl Machine for Server {
     fn wants_input(&self) -> bool {
         Server::wants_input(self)
     }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Server::poll_timeout(self)
-    }
     fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
         Server::tls_started(self, now, facts);
     }
@@ -65,6 +67,11 @@ impl Inbound {
     /// Who asks the question that is out now.
     pub(super) fn asker(&self) -> Asker {
         Asker { conn: self.pipe.id, question: self.question }
+    }
+
+    /// The route that the policy named for a recipient.
+    pub(super) fn named_route(&self, recipient: &Mailbox) -> Option<&str> {
+        self.named_routes.iter().find(|(m, _)| m == recipient).map(|(_, route)| &**route)
     }
 }
 
@@ -94,8 +101,8 @@ impl Core {
             xclient: settings.xclient_from.contains(client.ip()),
         };
         let nonce_seed = self.entropy();
-        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, name: None };
-        let judge = Judge::new(&self.shared, &listener, &peer);
+        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, xclient: Default::default() };
+        let judge = Judge::new(&self.shared, &listener, &peer, self.now);
         let machine = Server::new(listener.server.clone(), peer, self.now);
         self.client_drive(Box::new(Inbound {
             pipe,
@@ -105,6 +112,8 @@ impl Core {
             session,
             question: 0,
             scratch: None,
+            spilled_envelope: None,
+            named_routes: Vec::new(),
             reserved_octets: 0,
             settling: None,
         }));
@@ -119,6 +128,7 @@ impl Core {
             inbound.pipe.close_after_flush(&mut self.driver, &mut inbound.machine);
             return self.put(inbound.pipe.id, End::Client(inbound));
         }
+        inbound.judge.tls_is(inbound.machine.peer().tls.as_ref());
         self.client_drive(inbound);
     }
 
@@ -179,7 +189,7 @@ impl Core {
         if inbound.question == asker.question {
             inbound.judge.client_name(&answer);
             inbound.question = inbound.question.wrapping_add(1);
-            let verdict = inbound.judge.connect(self.now, &self.shared);
+            let verdict = inbound.judge.connect(self.now, self.load());
             inbound.machine.handle_answer(self.now, verdict);
         }
         self.client_drive(inbound);
@@ -188,12 +198,14 @@ impl Core {
     /// Lets the machine go as far as it can: asks, left bytes, output, deadline.
     pub(super) fn client_drive(&mut self, mut inbound: Box<Inbound>) {
         loop {
+            let mut asked = false;
             while let Some(ask) = inbound.machine.poll_ask() {
+                asked = true;
                 if let Some(answer) = self.client_asks(&mut inbound, ask) {
                     inbound.machine.handle_answer(self.now, answer);
                 }
             }
-            if !inbound.pipe.feed(self.now, &mut inbound.machine) {
+            if !inbound.pipe.feed(self.now, &mut inbound.machine) && !asked {
                 break;
             }
         }
@@ -215,12 +227,12 @@ impl Core {
             Ask::Sasl(ask) => self.asks_sasl(inbound, ask),
             Ask::Authenticated { user } => Some(inbound.judge.authenticated(self.now, &user)),
             Ask::AuthFailed { failures } => Some(inbound.judge.auth_failed(self.now, failures)),
-            Ask::Mail { sender, parameters } => Some(inbound.judge.mail(self.now, &sender, &parameters, &self.shared)),
+            Ask::Mail { sender, parameters } => Some(inbound.judge.mail(self.now, &sender, &parameters, self.load())),
             Ask::Rcpt { recipient } => self.asks_rcpt(inbound, recipient),
             Ask::Data { declared } => Some(self.asks_data(inbound, declared)),
             Ask::Spill { first, chunk } => self.asks_spill(inbound, first, chunk),
             Ask::Message(message) => self.asks_message(inbound, *message),
-            Ask::Vrfy { argument } | Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument)),
+            Ask::Vrfy { argument } | Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument, None)),
             Ask::Reset => {
                 self.release(inbound);
                 inbound.judge.reset();
@@ -228,13 +240,8 @@ impl Core {
             }
             Ask::StartTls => {
                 inbound.pipe.flush(&mut self.driver, &mut inbound.machine);
-                match self.server_tls() {
-                    Ok(tls) => inbound.pipe.start_tls(tls),
-                    Err(error) => {
-                        tracing::warn!(session = %inbound.session, error, "cannot start TLS");
-                        inbound.pipe.close_now(&mut self.driver);
-                    }
-                }
+                let tls = self.server_tls();
+                inbound.pipe.start_tls(tls);
                 None
             }
             Ask::Close => {
@@ -247,13 +254,13 @@ impl Core {
     fn asks_connect(&mut self, inbound: &mut Inbound, early_talker: bool) -> Option<Answer> {
         // PROXY and XCLIENT change who the client is.
         let peer = inbound.machine.peer();
-        inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker);
-        if let Some(question) = inbound.judge.wanted_name() {
+        inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker, self.now);
+        if let Some(question) = inbound.judge.wanted_name(peer) {
             let asker = inbound.asker();
             let answer = self.ask_lookup(LookupTo::Client(asker), &question)?;
             inbound.judge.client_name(&answer);
         }
-        Some(inbound.judge.connect(self.now, &self.shared))
+        Some(inbound.judge.connect(self.now, self.load()))
     }
 
     fn asks_sasl(&mut self, inbound: &Inbound, ask: SaslAsk) -> Option<Answer> {
@@ -274,8 +281,8 @@ impl Core {
     }
 
     fn asks_spill(&mut self, inbound: &mut Inbound, first: bool, chunk: Vec<u8>) -> Option<Answer> {
-        let file = if first { None } else { inbound.scratch.clone() };
-        let request = SpoolRequest::Spill { core: self.number, asker: inbound.asker(), file, chunk };
+        let file = if first { None } else { inbound.scratch };
+        let request = SpoolRequest::Spill { asker: inbound.asker(), file, chunk };
         match self.ask_spool(request) {
             Ok(()) => None,
             Err(_) => Some(Answer::Spilled(Err(replies::no_room()))),
@@ -283,7 +290,7 @@ impl Core {
     }
 
     /// The spool lane wrote a piece of a text.
-    pub(super) fn spilled(&mut self, asker: Asker, result: Result<Arc<dyn BodyFile>, String>) {
+    pub(super) fn spilled(&mut self, asker: Asker, result: Result<u64, String>) {
         let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
         if inbound.question != asker.question {
             return self.put(asker.conn, End::Client(inbound));
@@ -305,13 +312,16 @@ impl Core {
     fn release(&mut self, inbound: &mut Inbound) {
         self.body_octets -= inbound.reserved_octets;
         inbound.reserved_octets = 0;
-        inbound.scratch = None;
+        inbound.named_routes.clear();
+        inbound.spilled_envelope = None;
+        if let Some(file) = inbound.scratch.take() {
+            self.tell_spool(usize::from(self.number), SpoolRequest::Drop { file });
+        }
     }
 
     /// The server's half of a new TLS session.
-    pub(super) fn server_tls(&self) -> Result<Tls, String> {
-        let config = self.shared.server_tls.load_full();
-        Tls::server(config).map_err(|e| e.to_string())
+    pub(super) fn server_tls(&self) -> Tls {
+        Tls::server(self.shared.server_tls.load_full())
     }
 }
 

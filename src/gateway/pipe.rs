@@ -23,8 +23,6 @@ pub(super) trait Machine {
     fn poll_transmit(&mut self, out: &mut Output);
     /// Whether it can take bytes now.
     fn wants_input(&self) -> bool;
-    /// When it wants to be called though nothing happens.
-    fn poll_timeout(&self) -> Option<Instant>;
     /// The TLS handshake is done.
     fn tls_started(&mut self, now: Instant, facts: TlsFacts);
 }
@@ -94,10 +92,6 @@ impl Pipe {
         self.received(now, machine, &records)
     }
 
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
     /// Bytes came from the driver: decrypts them and shows them to the machine.
     pub fn received<M: Machine>(&mut self, now: Instant, machine: &mut M, bytes: &[u8]) -> Result<(), TlsError> {
         match self.tls.as_mut() {
@@ -105,8 +99,9 @@ impl Pipe {
             Some(tls) => {
                 let mut plain = Vec::new();
                 let state = tls.received(bytes, &mut plain)?;
-                if state.handshake_done_now {
-                    let facts = tls.facts();
+                if state.handshake_done_now
+                    && let Some(facts) = tls.facts()
+                {
                     machine.tls_started(now, facts);
                 }
                 self.offer(now, machine, &plain);
@@ -128,7 +123,7 @@ impl Pipe {
 
     /// Shows the machine what it left, if it can take it now; whether it took any.
     pub fn feed<M: Machine>(&mut self, now: Instant, machine: &mut M) -> bool {
-        if self.pending.is_empty() || !machine.wants_input() {
+        if !machine.wants_input() {
             return false;
         }
         let mut input = Input::new(&self.pending[self.pending_at..]);

@@ -52,7 +52,8 @@ impl Core {
         match text {
             MessageText::Memory(body) => self.settle(inbound, envelope, body),
             MessageText::Spilled { shape, head } => {
-                let Some(file) = inbound.scratch.as_ref().map(|s| s.id()) else {
+                // From here on the body's own handle keeps the file.
+                let Some(file) = inbound.scratch.take() else {
                     return Some(refuse(replies::local_error()));
                 };
                 let asker = inbound.asker();
@@ -72,10 +73,6 @@ impl Core {
         if inbound.question != asker.question {
             return self.put(asker.conn, End::Client(inbound));
         }
-        // From here on the body's own handle keeps the file.
-        if let Some(scratch) = inbound.scratch.take() {
-            scratch.disarm();
-        }
         let answer = match (result, inbound.spilled_envelope.take()) {
             (Ok(body), Some(envelope)) => self.settle(&mut inbound, *envelope, body),
             (Ok(_), None) => Some(refuse(replies::local_error())),
@@ -93,7 +90,7 @@ impl Core {
     fn settle(&mut self, inbound: &mut Inbound, mut envelope: Envelope, body: Body) -> Option<Answer> {
         let head = body.head();
         let (tags, route, quarantine) = match inbound.judge.message(self.now, &body.shape, &head) {
-            Sentence::Pass { tags, route, quarantine, delay: _ } => (tags, route, quarantine),
+            Sentence::Pass { tags, route, quarantine } => (tags, route, quarantine),
             Sentence::Discard(grant) => return Some(Answer::Settled(Settled::Discarded(grant))),
             Sentence::Answer(answer) => return Some(answer),
         };

@@ -695,6 +695,79 @@ cases! {
     }
 }
 
+const FEW: &str = "GATEPOST_TEST_FEW_DESCRIPTORS";
+
+/// Each driver in a process of its own, whose limit on open files is lowered.
+#[test]
+fn running_out_of_descriptors_sheds_and_recovers() {
+    if let Ok(io) = std::env::var(FEW) {
+        return few_descriptors(io.parse().unwrap());
+    }
+    for io in [Io::Epoll, Io::Uring] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["reactor::tests::running_out_of_descriptors_sheds_and_recovers", "--exact", "--nocapture"])
+            .env(FEW, io.word())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        println!("{text}");
+        assert!(output.status.success() && text.contains("1 passed"));
+    }
+}
+
+fn few_descriptors(io: Io) {
+    let knobs = ReactorKnobs { accept_pause: Duration::from_millis(50), ..small() };
+    let Some(mut rig) = Rig::open(io, knobs) else { return };
+    let limit = libc::rlimit { rlim_cur: 128, rlim_max: 4096 };
+    // SAFETY: reads one rlimit, of a process that does nothing else.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    // Room for ten connections with both of their ends in this process, and one more client.
+    let mut filler: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    filler.truncate(filler.len() - 21);
+    let mut clients: Vec<_> = (0..10).map(|_| rig.client()).collect();
+    let mut extra = TcpStream::connect(rig.addr).unwrap();
+    extra.set_read_timeout(Some(PATIENCE)).unwrap();
+    rig.until("the failure", |r| !r.refused.is_empty());
+    assert_eq!(rig.refused[0].raw_os_error(), Some(libc::EMFILE));
+    let mut farewell = [0; 1];
+    assert!(matches!(extra.read(&mut farewell), Ok(0) | Err(_)), "hung up on, not left waiting");
+    let counters = rig.driver.counters();
+    assert_eq!((counters.accepts_shed, counters.connections), (1, 10));
+    // It rests instead of spinning.
+    let turns = counters.turns;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(200) {
+        rig.turn(Some(Duration::from_secs(1)));
+        if rig.driver.counters().turns > turns + 20 {
+            panic!("it spins");
+        }
+        if rig.driver.counters().turns > turns + 4 {
+            break;
+        }
+    }
+    // And goes on by itself when there is room again.
+    drop(extra);
+    for (_, conn) in clients.drain(5..) {
+        rig.driver.close(conn, Close::Reset);
+    }
+    rig.until("room", |r| r.closed.len() == 5);
+    let (mut client, conn) = rig.client();
+    rig.driver.recv(conn, true);
+    client.write_all(b"x").unwrap();
+    rig.until("data", |r| r.received(conn) == b"x");
+}
+
+#[test]
+fn the_choice_is_explained() {
+    let (_driver, choice) = Driver::open(&ReactorKnobs { driver: Io::Epoll, ..small() }).unwrap();
+    assert_eq!((choice.io, choice.to_string().as_str()), (Io::Epoll, "epoll, as configured"));
+    let (_driver, choice) = Driver::open(&small()).unwrap();
+    match choice.io {
+        Io::Uring => assert!(choice.reason.starts_with("io_uring ("), "{choice}"),
+        _ => assert!(choice.reason.ends_with(": using epoll"), "{choice}"),
+    }
+}
+
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -11,25 +11,32 @@ pub(super) use password::PasswordLane;
 pub(super) use spool::{Attempted, SpoolLane, SpoolRequest};
 
 use super::core::{Asker, Core, End};
-use crate::base::body::BodyFile;
+use crate::base::body::Body;
 use crate::base::envelope::Envelope;
 use crate::base::id::SpoolId;
 use crate::base::proof::Committed;
+use crate::base::queue::Sender;
 use crate::base::time::Instant;
 use crate::lookup::{Answer as LookupAnswer, Asked, Question};
 use crate::reactor::Id;
-use crate::smtp::server::{Answer, SaslAnswer};
+use crate::sasl::server::SaslAnswer;
+use crate::smtp::server::Answer;
+use crate::spool::SpoolError;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What the lanes and the main thread tell a core.
 pub(super) enum Message {
     /// The spool lane has committed a client's message, or could not.
-    Kept { asker: Asker, result: Result<Committed, String> },
-    /// The spool lane has written a piece of a body to a file, or could not.
-    Spilled { asker: Asker, result: Result<Arc<dyn BodyFile>, String> },
-    /// The spool lane has read a piece of a body; the flag says that it is the last.
-    BodyRead { leg: Id, part: io::Result<(Vec<u8>, bool)> },
+    Kept { asker: Asker, result: Result<Committed, SpoolError> },
+    /// The spool lane has written a piece of a text to a scratch file (its number), or could not.
+    Spilled { asker: Asker, result: Result<u64, String> },
+    /// The spool lane has ended a scratch file, or could not.
+    Whole { asker: Asker, result: Result<Body, String> },
+    /// The spool lane has read a piece of a body.
+    BodyRead { leg: Id, offset: u64, part: io::Result<Vec<u8>> },
     /// A message of the spool is due.
     Deliver(Box<Attempted>),
     /// The password lane's answer.
@@ -61,10 +68,11 @@ impl Core {
     pub(super) fn message(&mut self, message: Message) {
         match message {
             Message::Kept { asker, result } => self.kept(asker, result),
-            Message::Spilled { asker, result } => self.answers.push_back((asker, Answer::Spilled(result))),
-            Message::BodyRead { leg, part } => {
+            Message::Spilled { asker, result } => self.spilled(asker, result),
+            Message::Whole { asker, result } => self.whole(asker, result),
+            Message::BodyRead { leg, offset, part } => {
                 if let Some(End::Leg(l)) = self.take(leg) {
-                    self.leg_body(l, part);
+                    self.leg_body(l, offset, part);
                 }
             }
             Message::Deliver(attempted) => self.deliver(*attempted),
@@ -84,8 +92,8 @@ impl Core {
     }
 
     /// Gives a request to this core's spool lane; gives it back when the lane's queue is full.
-    pub(super) fn ask_spool(&mut self, request: SpoolRequest) -> Result<(), SpoolRequest> {
-        self.shared.spool_lanes[usize::from(self.number)].ask(request)
+    pub(super) fn ask_spool(&mut self, request: SpoolRequest) -> Result<(), Box<SpoolRequest>> {
+        self.shared.lanes[usize::from(self.number)].ask(request)
     }
 }
 
@@ -94,22 +102,39 @@ pub(super) struct ToKeep {
     pub id: SpoolId,
     pub envelope: Envelope,
     pub prefix: Vec<u8>,
-    pub body: crate::base::body::Body,
+    pub body: Body,
     /// Destination of each recipient, in the order of the envelope.
     pub destinations: Vec<String>,
     /// Why it is not to be delivered yet (quarantine).
     pub hold: Option<String>,
 }
 
+/// The way into a core's inbox, and whether anybody still reads there.
+#[derive(Clone)]
+pub(super) struct CoreMail {
+    sender: Sender<Message>,
+    closed: Arc<AtomicBool>,
+}
+
+impl CoreMail {
+    pub fn new(sender: Sender<Message>) -> CoreMail {
+        CoreMail { sender, closed: Arc::default() }
+    }
+    /// The core has ended.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
 /// Puts a message into a core's inbox from a lane. The inbox is bounded and the core empties it every turn, so a lane
 /// (which may block) waits; only a core that has ended is given up on.
-pub(super) fn deliver(to: &crate::base::queue::Sender<Message>, message: Message) {
+pub(super) fn deliver(to: &CoreMail, message: Message) {
     let mut message = message;
-    while let Err(back) = to.push(message) {
-        if to.is_abandoned() {
+    while let Err(back) = to.sender.push(message) {
+        if to.closed.load(Ordering::Acquire) {
             return;
         }
         message = back;
-        std::thread::sleep(std::time::Duration::from_micros(200));
+        std::thread::sleep(Duration::from_micros(200));
     }
 }

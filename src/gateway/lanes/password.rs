@@ -3,11 +3,10 @@
 //! How it fails: a full queue is `SaslAnswer::Unavailable` (454 to the client); an accounts file that cannot be read is
 //! reported by `mailstore` and the accounts known before stay in force.
 
-use super::Message;
-use crate::base::queue::Sender;
+use super::{CoreMail, Message};
 use crate::gateway::core::Asker;
 use crate::mailstore::accounts::Accounts;
-use crate::reactor::{clock, pin};
+use crate::reactor::clock;
 use crate::sasl::server::{SaslAnswer, SaslAsk};
 use crossbeam::channel::{self, TrySendError};
 use std::sync::Arc;
@@ -28,10 +27,9 @@ pub(in crate::gateway) struct PasswordLane {
 
 impl PasswordLane {
     /// Starts the thread. `cores` are the inboxes, by number of the core.
-    pub fn start(accounts: Arc<Accounts>, cores: Vec<Sender<Message>>) -> std::io::Result<PasswordLane> {
+    pub fn start(accounts: Arc<Accounts>, cores: Vec<CoreMail>) -> std::io::Result<PasswordLane> {
         let (queue, requests) = channel::bounded::<Request>(WAITING_MAX);
         std::thread::Builder::new().name("password".into()).spawn(move || {
-            pin::yield_to_cores();
             for request in requests {
                 let answer = answer(&accounts, request.ask);
                 super::deliver(&cores[usize::from(request.core)], Message::Sasl { asker: request.asker, answer });
@@ -56,7 +54,7 @@ fn answer(accounts: &Accounts, ask: SaslAsk) -> SaslAnswer {
         SaslAsk::SharedSecret { user } => SaslAnswer::SharedSecret(accounts.shared_secret(&user)),
         // A certificate speaks for the account of its own name only.
         SaslAsk::External { identity, authzid } => {
-            SaslAnswer::External(identity.eq_ignore_ascii_case(&authzid) && accounts.exists(&authzid))
+            SaslAnswer::External(accounts.may_act_as(&identity, &authzid))
         }
     }
 }

@@ -4,20 +4,17 @@
 //! How it fails: a commit that fails refuses the messages in it (451 to their clients) and is logged as an error; the
 //! queue itself decides whether it can go on. A lane that ends with a panic is reported by the main thread.
 
-use super::{Message, ToKeep, deliver};
+use super::{CoreMail, Message, ToKeep, deliver};
 use crate::base::body::{Body, BodyShape};
-use crate::base::envelope::Envelope;
 use crate::base::id::SpoolId;
-use crate::base::queue::Sender;
 use crate::base::time::WallTime;
 use crate::gateway::admin::{Request, Response};
 use crate::gateway::core::Asker;
 use crate::gateway::queue;
 use crate::log::Disk;
 use crate::reactor::{Id, clock};
-use crate::relay::bounce::Composer;
+use crate::gateway::reports::Composer;
 use crate::spool::{Attempt, BodyFileId, Fate, NewMessage, Report, Spool, SpoolError, SpoolKnobs};
-use crate::wire::header::Received;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
 use std::collections::HashMap;
 use std::io;
@@ -90,7 +87,7 @@ impl SpoolLane {
         spool: Spool<D>,
         knobs: &SpoolKnobs,
         composer: Composer,
-        core: Sender<Message>,
+        core: CoreMail,
     ) -> io::Result<(SpoolLane, std::thread::JoinHandle<()>)>
     where
         D::File: Send,
@@ -133,7 +130,7 @@ struct Worker<D: Disk> {
     spool: Spool<D>,
     lifetime: Duration,
     composer: Composer,
-    core: Sender<Message>,
+    core: CoreMail,
     /// Who waits for which message to be committed.
     askers: HashMap<SpoolId, Asker>,
     /// What was just committed, so that its first delivery need not read it back.
@@ -327,7 +324,8 @@ impl<D: Disk> Worker<D> {
         };
         let mut original = prefix;
         original.extend(self.original(&body));
-        self.composer.compose(report, &envelope, &original, body.shape, now)
+        let whole = original.len() as u64 >= body.shape.octets;
+        self.composer.compose(report, &envelope, &original, whole, now)
     }
 
     /// As much of the original as a report may return.

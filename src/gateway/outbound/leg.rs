@@ -37,6 +37,8 @@ struct Running {
     again: Option<Job>,
     /// The lane's number for the body, when it is in a file.
     file: Option<u64>,
+    /// Length of that body.
+    octets: u64,
 }
 
 impl Machine for Client {
@@ -48,9 +50,6 @@ impl Machine for Client {
     }
     fn wants_input(&self) -> bool {
         true
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Client::poll_timeout(self)
     }
     fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
         Client::tls_started(self, now, Some(facts.channel_binding));
@@ -75,7 +74,8 @@ impl Leg {
 impl Core {
     pub(in crate::gateway) fn leg_connected(&mut self, mut leg: Box<Leg>, result: io::Result<()>) {
         if let Err(error) = result {
-            self.leg_failed(&mut leg, &format!("cannot connect to {}: {error}", leg.candidate));
+            let reason = format!("cannot connect to {}: {error}", leg.candidate);
+            self.leg_failed(&mut leg, &reason);
             leg.pipe.close_now(&mut self.driver);
             return self.put(leg.id(), End::Leg(leg));
         }
@@ -136,9 +136,13 @@ impl Core {
     }
 
     /// The next octets of a body that a lane keeps in a file.
-    pub(in crate::gateway) fn leg_body(&mut self, mut leg: Box<Leg>, part: io::Result<(Vec<u8>, bool)>) {
+    pub(in crate::gateway) fn leg_body(&mut self, mut leg: Box<Leg>, offset: u64, part: io::Result<Vec<u8>>) {
+        let octets = leg.job.as_ref().map_or(0, |running| running.octets);
         match part {
-            Ok((bytes, last)) => leg.client.supply_body(self.now, bytes, last),
+            Ok(bytes) => {
+                let last = offset + bytes.len() as u64 >= octets;
+                leg.client.supply_body(self.now, bytes, last);
+            }
             Err(error) => leg.client.abandon(error.to_string()),
         }
         self.leg_drive(leg);
@@ -155,9 +159,9 @@ impl Core {
         let fresh = leg.client.transactions() == 0;
         // A backend may have closed a kept connection meanwhile: then the job is done again on another one.
         let again = (!fresh && job.tries == 0).then(|| Job { tries: 1, ..job.clone() });
-        let file = match &job.task {
-            Task::Deliver(delivery) => file_of(delivery),
-            Task::Verify { .. } => None,
+        let (file, octets) = match &job.task {
+            Task::Deliver(delivery) => (file_of(delivery), delivery.body.shape.octets),
+            Task::Verify { .. } => (None, 0),
         };
         let started = match job.task {
             Task::Deliver(delivery) => leg.client.submit(self.now, *delivery).is_ok(),
@@ -168,7 +172,7 @@ impl Core {
             self.job_ended(job.owner, end);
             return self.leg_drive(leg);
         }
-        leg.job = Some(Running { owner: job.owner, again, file });
+        leg.job = Some(Running { owner: job.owner, again, file, octets });
         self.leg_drive(leg);
     }
 
@@ -251,7 +255,7 @@ impl Core {
             return self.submit(job);
         }
         self.outbound.leg_answered(leg, &outcome, self.now);
-        self.job_ended(running.owner, JobEnd::Finished(outcome));
+        self.job_ended(running.owner, JobEnd::Finished { outcome, dsn: leg.client.capabilities().dsn, speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks });
     }
 
     fn leg_verified(&mut self, leg: &mut Leg, verification: Verification) {
@@ -277,7 +281,8 @@ impl Core {
     fn leg_wants_body(&mut self, leg: &Leg, offset: u64, octets_max: usize) {
         if let Some(file) = leg.job.as_ref().and_then(|running| running.file) {
             let request = SpoolRequest::ReadBody { leg: leg.id(), file, offset, octets_max };
-            self.ask_spool(request);
+            // Told, not asked: a leg in the middle of a body cannot go on without.
+            self.tell_spool(usize::from(self.number), request);
         }
     }
 

@@ -21,9 +21,9 @@ use crate::base::address::{Mailbox, ReversePath};
 use crate::base::time::Instant;
 use crate::lookup;
 use crate::reactor::Id;
-use crate::smtp::client::{Client, Delivery, Outcome, Verification};
+use crate::smtp::client::{Client, Delivery, Outcome, Speaks, Verification};
 use crate::wire::reply::Reply;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What is to be done on a leg.
@@ -67,7 +67,14 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) enum JobEnd {
     /// The backend answered.
-    Finished(Outcome),
+    Finished {
+        /// What.
+        outcome: Outcome,
+        /// Whether it takes over the duty to report (RFC 3461).
+        dsn: bool,
+        /// What it speaks.
+        speaks: Speaks,
+    },
     /// The backend answered a callout.
     Verified(Verification),
     /// No connection could be had, or it broke before the message was out.
@@ -208,7 +215,7 @@ impl Core {
         let d = &mut self.outbound.destinations[index];
         d.opening += 1;
         d.open += 1;
-        let client = Client::new(d.client_of(&candidate), self.shared.entropy(), self.now);
+        let client = Client::new(d.client_of(&candidate), self.entropy(), self.now);
         let leg = Leg::new(id, client, index, candidate, self.now);
         // A backend that does not answer the SYN is noticed by the client machine's greeting timeout, or sooner by this.
         self.arm(id, self.now + self.shared.config.settings.relay.connect_timeout);
@@ -241,7 +248,7 @@ impl Core {
         self.outbound.busy = self.outbound.busy.saturating_sub(1);
         match owner {
             Owner::Client(asker) => self.settle_ended(asker, end),
-            Owner::Callout(key) => self.callout_ended(&key, end),
+            Owner::Callout(key) => self.callout_ended(key, end),
             Owner::Spool(attempt) => self.attempt_ended(*attempt, end),
         }
     }
@@ -251,6 +258,9 @@ impl Core {
         for index in 0..self.outbound.destinations.len() {
             self.give_up_waiting(index);
             self.close_idle(index);
+            for candidate in self.outbound.destinations[index].due_checks(self.now) {
+                self.open_leg(index, candidate);
+            }
             self.supply(index);
         }
         self.forget_destinations();
@@ -263,9 +273,9 @@ impl Core {
             return;
         }
         let reason = d.last_reason().to_owned();
-        let (late, still) = std::mem::take(&mut d.waiting).into_iter().partition(|job| job.give_up <= now);
+        let (late, still): (VecDeque<Job>, VecDeque<Job>) =
+            std::mem::take(&mut d.waiting).into_iter().partition(|job| job.give_up <= now);
         d.waiting = still;
-        let late: Vec<Job> = late;
         for job in late {
             self.job_ended(job.owner, JobEnd::Unavailable(reason.clone()));
         }

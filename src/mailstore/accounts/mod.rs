@@ -158,6 +158,13 @@ impl Accounts {
         prep::user_name(user.as_bytes()).is_ok_and(|name| self.fresh().accounts.contains_key(&name))
     }
 
+    /// Whether the holder of a certificate that names `identity` may log in as `authzid` (EXTERNAL): as itself, if it has an
+    /// account.
+    pub fn may_act_as(&self, identity: &str, authzid: &str) -> bool {
+        let (identity, authzid) = (prep::user_name(identity.as_bytes()), prep::user_name(authzid.as_bytes()));
+        matches!((identity, authzid), (Ok(a), Ok(b)) if a == b && self.fresh().accounts.contains_key(&b))
+    }
+
     /// Whether `password` is the user's. An unknown user takes as long as a wrong password; a login that succeeded within
     /// `login_cache_time` before `now` is cheap.
     pub fn verify(&self, user: &str, password: &str, now: Instant) -> bool {
@@ -185,7 +192,8 @@ impl Accounts {
         right
     }
 
-    /// The user's SCRAM keys; for a user that does not exist, decoys that look the same each time and let nobody in.
+    /// The user's SCRAM keys; for a user that does not exist, decoys that look the same each time and let nobody in. Decoys
+    /// have today's `scram_iterations`: an account whose password was set with others can be told from them.
     pub fn scram_keys(&self, user: &str, hash: ScramHash) -> ScramKeys {
         let content = self.fresh();
         let name = prep::user_name(user.as_bytes()).unwrap_or_default();

@@ -48,6 +48,8 @@ fn the_life_of_an_account() {
     accounts.passwd("bob", "four", Some(AccountOptions::default())).unwrap();
     assert_eq!(accounts.shared_secret("bob"), None);
 
+    assert!(accounts.may_act_as("Ann@Example.TEST", "ann@example.test"));
+    assert!(!accounts.may_act_as("ann@example.test", "bob") && !accounts.may_act_as("eve", "eve"));
     accounts.remove("bob").unwrap();
     assert!(!accounts.exists("bob"));
     let gone = accounts.remove("ann@example.tset").unwrap_err().to_string();

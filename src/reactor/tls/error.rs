@@ -58,6 +58,10 @@ fn certificate_error(e: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "it is not signed by a trusted authority; name the authority's file as CA, or pin the certificate".into()
         }
+        CertificateError::BadSignature => {
+            "another key than the trusted authority of that name signed it; name the right CA file, or pin the certificate"
+                .into()
+        }
         CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity") => {
             "a self-signed authority certificate is used as the server's own; pin it instead of naming it as CA".into()
         }

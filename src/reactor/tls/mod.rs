@@ -12,6 +12,8 @@ mod certificate;
 mod error;
 mod files;
 mod material;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use certificate::fingerprint;

@@ -241,7 +241,7 @@ fn a_guessed_boundary_does_not_end_our_part() {
 #[test]
 fn hostile_headers_and_replies_are_cut_and_folded() {
     let e = envelope(Some("ann@example.org"), &["bob@example.test"]);
-    let header = ["A: b\rc\0d\r\n".repeat(1), "B: x\r\n".repeat(10_000)].concat();
+    let header = ["A: b\rc\0d\r\n".to_owned(), "B: x\r\n".repeat(10_000)].concat();
     let reply = Reply::new(550, None, "w".repeat(5000) + " " + &"word ".repeat(400));
     let n =
         make(Kind::Failure, &e, &[failed(0, reply)], Returned { header: header.as_bytes(), message: None }).unwrap();

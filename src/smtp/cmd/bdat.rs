@@ -24,6 +24,10 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, argument: &str) {
         // How many octets follow is unknown: reading them as commands would let a message speak.
         Err(_) => return server.respond_after(now, Duration::ZERO, vec![replies::bdat_syntax()], Then::Close),
     };
+    // An empty chunk that is not the last is legal and useless.
+    if chunk.octets == 0 && !chunk.last && !server.count_idle() {
+        return;
+    }
     if let Err(reply) = check(server, chunk) {
         return refuse_chunk(server, now, chunk, Refusal::now(reply));
     }
@@ -79,7 +83,7 @@ pub(in crate::smtp) fn resume(server: &mut Server, now: Instant, chunk: Box<Open
     if chunk.left > 0 {
         server.enter(State::Chunk(chunk), now);
     } else {
-        end_chunk(server, now, chunk);
+        end_chunk(server, now, *chunk);
     }
 }
 
@@ -99,14 +103,14 @@ pub(in crate::smtp) fn read_chunk(
         let (first, octets) = chunk.intake.spill();
         server.ask(Ask::Spill { first, chunk: octets }, Pending::SpillChunk(chunk));
     } else if chunk.left == 0 {
-        end_chunk(server, now, chunk);
+        end_chunk(server, now, *chunk);
     } else {
         server.stay(State::Chunk(chunk), now);
     }
     Flow::Again
 }
 
-fn end_chunk(server: &mut Server, now: Instant, mut chunk: Box<OpenChunk>) {
+fn end_chunk(server: &mut Server, now: Instant, mut chunk: OpenChunk) {
     if chunk.last {
         chunk.intake.finish();
         return end_of_data::run(server, now, chunk.intake);

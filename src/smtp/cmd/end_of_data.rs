@@ -60,6 +60,7 @@ pub(in crate::smtp) fn proceed(server: &mut Server, now: Instant, recipients: us
             if !refused && replies.iter().any(Reply::is_positive) {
                 server.counters.messages += 1;
                 server.counters.idle_commands = 0;
+                server.counters.errors_without_mail = 0;
             }
             (replies, Duration::ZERO, Then::Command)
         }

@@ -39,6 +39,8 @@ pub(in crate::smtp) fn proceed(server: &mut Server, now: Instant, greeting: Gree
     };
     // RFC 5321 §4.1.4: a hello in the middle of a session is as good as RSET.
     server.end_transaction();
+    // From here on a proxy may pass on what the client itself sends: it must not say XCLIENT once more.
+    server.peer.rights.xclient &= server.peer.xclient.is_none();
     let extended = greeting.extended;
     server.greeting = Some(greeting);
     let client = server.peer.client.ip();

@@ -1,6 +1,7 @@
 //! HELP (RFC 5321 §4.1.1.8). How it fails: it does not.
 
 use crate::base::time::Instant;
+use crate::smtp::ext;
 use crate::smtp::server::{Server, Service};
 use crate::wire::command::Verb;
 use crate::wire::replies;
@@ -11,6 +12,8 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, _argument: &str) {
         Verb::Ehlo | Verb::Helo => !lmtp,
         Verb::Lhlo => lmtp,
         Verb::Xclient => server.peer.rights.xclient,
+        Verb::StartTls => ext::is_offered(server, "STARTTLS"),
+        Verb::Auth => ext::is_offered(server, "AUTH"),
         _ => true,
     };
     let verbs: Vec<&str> = Verb::ALL.iter().filter(|v| served(**v)).map(|v| v.text()).collect();

@@ -69,6 +69,12 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, verb: Verb, argume
     }
 }
 
+/// Whether a command must be the last of its group (RFC 2920 §3.1; STARTTLS by RFC 3207 §4, AUTH by RFC 4954 §4).
+pub(in crate::smtp) fn ends_group(verb: Verb) -> bool {
+    use Verb::{Auth, Data, Ehlo, Expn, Helo, Lhlo, Noop, Quit, StartTls, Vrfy};
+    matches!(verb, Ehlo | Helo | Lhlo | Data | Vrfy | Expn | Noop | Quit | StartTls | Auth)
+}
+
 /// Goes on with the answer to an ask.
 pub(in crate::smtp) fn proceed(server: &mut Server, now: Instant, pending: Pending, answer: Answer) {
     match pending {

@@ -32,7 +32,7 @@ fn check(server: &mut Server, argument: &str) -> Result<Recipient, Reply> {
     if transaction.recipients.len() >= recipients_max {
         // A list longer than the limit is sent in parts; a client that pays no heed to 452 is broken or hostile.
         if transaction.refused as usize > recipients_max {
-            server.counters.errors += 1;
+            server.counters.errors_without_mail += 1;
         }
         return Err(replies::too_many_recipients());
     }

@@ -31,10 +31,11 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, argument: &str) {
             peer.client.set_port(overrides.port.unwrap_or(peer.client.port()));
             peer.local.set_ip(overrides.local_ip.unwrap_or(peer.local.ip()));
             peer.local.set_port(overrides.local_port.unwrap_or(peer.local.port()));
+            let facts = peer.xclient.get_or_insert_default();
             if let Some(name) = overrides.name {
-                peer.name = name;
+                facts.name = name;
             }
-            // What the proxy's address entitles it to is not the client's.
+            // What the proxy's address entitles it to is not the client's; but it may send a long XCLIENT in parts.
             peer.rights.protected &= overrides.ip.is_none();
             server.login = overrides.login.flatten();
             server.ask(Ask::Connect { early_talker: false }, Pending::Connect);

@@ -11,7 +11,7 @@ use crate::wire::params::{self, ParameterError};
 use std::borrow::Cow;
 
 pub(super) const EXTENSION: Extension =
-    Extension { keyword: "AUTH", rfc: "RFC 4954", offer: offer, mail: &[("AUTH", auth)], rcpt: &[] };
+    Extension { keyword: "AUTH", rfc: "RFC 4954", offer, mail: &[("AUTH", auth)], rcpt: &[] };
 
 fn offer(server: &Server) -> Option<Cow<'static, str>> {
     let names = sasl::server::mechanisms(&cmd::auth::offer_context(server));

@@ -6,8 +6,7 @@ use super::Extension;
 use crate::smtp::server::Server;
 use std::borrow::Cow;
 
-pub(super) const EXTENSION: Extension =
-    Extension { keyword: "LIMITS", rfc: "RFC 9422", offer: offer, mail: &[], rcpt: &[] };
+pub(super) const EXTENSION: Extension = Extension { keyword: "LIMITS", rfc: "RFC 9422", offer, mail: &[], rcpt: &[] };
 
 fn offer(server: &Server) -> Option<Cow<'static, str>> {
     let k = &server.config.knobs;

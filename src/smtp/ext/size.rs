@@ -9,7 +9,7 @@ use crate::wire::params::{self, ParameterError};
 use std::borrow::Cow;
 
 pub(super) const EXTENSION: Extension =
-    Extension { keyword: "SIZE", rfc: "RFC 1870", offer: offer, mail: &[("SIZE", size)], rcpt: &[] };
+    Extension { keyword: "SIZE", rfc: "RFC 1870", offer, mail: &[("SIZE", size)], rcpt: &[] };
 
 fn offer(server: &Server) -> Option<Cow<'static, str>> {
     Some(server.config.knobs.message_octets_max.0.to_string().into())

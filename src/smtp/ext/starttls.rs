@@ -6,8 +6,7 @@ use super::Extension;
 use crate::smtp::server::{Server, TlsOffer};
 use std::borrow::Cow;
 
-pub(super) const EXTENSION: Extension =
-    Extension { keyword: "STARTTLS", rfc: "RFC 3207", offer: offer, mail: &[], rcpt: &[] };
+pub(super) const EXTENSION: Extension = Extension { keyword: "STARTTLS", rfc: "RFC 3207", offer, mail: &[], rcpt: &[] };
 
 fn offer(server: &Server) -> Option<Cow<'static, str>> {
     // RFC 3207 §4.2: not offered once TLS is in force.

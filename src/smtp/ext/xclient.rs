@@ -8,7 +8,7 @@ use crate::smtp::server::Server;
 use std::borrow::Cow;
 
 pub(super) const EXTENSION: Extension =
-    Extension { keyword: "XCLIENT", rfc: "XCLIENT_README", offer: offer, mail: &[], rcpt: &[] };
+    Extension { keyword: "XCLIENT", rfc: "XCLIENT_README", offer, mail: &[], rcpt: &[] };
 
 fn offer(server: &Server) -> Option<Cow<'static, str>> {
     server.peer.rights.xclient.then_some(Cow::Borrowed(xclient::ATTRIBUTES))

@@ -32,7 +32,7 @@ crate::knobs! {
         recipients_max: u32 = 1000, unit "recipients", range 100..=100_000;
         /// Messages on one connection; told by LIMITS MAILMAX (RFC 9422).
         transactions_max: u32 = 1000, unit "messages", range 1..=1_000_000;
-        /// Refused commands and recipients after which a client is sent away.
+        /// Refused commands and recipients after which a client is sent away. An accepted message starts the count again.
         errors_max: u32 = 20, unit "errors", range 1..=100_000;
         /// Commands that bring no mail nearer (NOOP, RSET, HELP, VRFY, EXPN, repeated hellos, empty and unknown ones),
         /// after which a client is sent away. An accepted message starts the count again.

@@ -31,7 +31,14 @@ pub struct Peer {
     pub rights: PeerRights,
     /// Secret randomness for this connection's SASL nonces.
     pub nonce_seed: [u8; 32],
-    /// The client's host name, when a listed proxy told it by XCLIENT NAME.
+    /// What a listed proxy said of the client by XCLIENT.
+    pub xclient: Option<XclientFacts>,
+}
+
+/// What XCLIENT said beyond the addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XclientFacts {
+    /// The client's host name (NAME); `None` when the proxy does not know it.
     pub name: Option<String>,
 }
 
@@ -87,6 +94,10 @@ pub enum Chunks {
 pub struct Counters {
     /// Negative replies.
     pub errors: u32,
+    /// Negative replies since the last accepted message.
+    pub errors_without_mail: u32,
+    /// Commands sent in a group where RFC 2920 §3.1 forbids it.
+    pub improper_pipelining: u32,
     /// Commands that brought no mail nearer since the last accepted message.
     pub idle_commands: u32,
     /// Transactions begun.

@@ -1,0 +1,278 @@
+//! What all cores share: the configuration as it runs, the policy, the limits, the lanes, the health of backends, a few
+//! counters. Nothing here is written per message but relaxed counters.
+//!
+//! How it fails: making it from a configuration reads files (certificates, tables, passwords) and says which one is at
+//! fault; afterwards it does not.
+
+use super::config::{Certificate, Config, Listener as ListenerConfig, ListenerTls, Service, StartError};
+use super::lanes::{LookupToken, PasswordLane, SpoolLane};
+use super::outbound::Limits as LegLimits;
+use super::routing::Routing;
+use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig};
+use crate::base::buf::{Chain, Segment};
+use crate::lookup;
+use crate::policy::{Builtins, Kind, Limits, Policy};
+use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
+use crate::relay::pool::{Health, Member, Pool, PoolLimits};
+use crate::reactor::clock;
+use crate::smtp::client::{ClientConfig, ClientCredentials, OwnName, Speaks, TlsMode};
+use crate::smtp::server::{self, ServerConfig, TlsOffer};
+use crate::wire::replies;
+use arc_swap::ArcSwap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// See the module's head.
+pub(super) struct Shared {
+    pub config: Arc<Config>,
+    pub policy: ArcSwap<Policy>,
+    pub limits: Arc<Limits>,
+    pub routing: Arc<Routing>,
+    pub server_tls: ArcSwap<ServerTls>,
+    pub lookup: lookup::Asker<LookupToken>,
+    pub passwords: PasswordLane,
+    /// By number; the first ones are those of the cores.
+    pub lanes: Vec<SpoolLane>,
+    pub pools: Vec<PoolState>,
+    /// Towards hosts that are found by lookups.
+    pub found_client: Arc<ClientConfig>,
+    pub found_tls: Arc<ClientTls>,
+    pub counters: Counters,
+    pub connections_per_core_max: usize,
+    pub body_octets_per_core_max: usize,
+}
+
+/// Counters for the administrator; relaxed.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub clients: AtomicU64,
+    pub accepted: AtomicU64,
+    pub refused_full: AtomicU64,
+}
+
+/// A listener as the cores use it.
+pub(super) struct Listener {
+    pub name: String,
+    /// As the policy calls it.
+    pub policy_name: Arc<str>,
+    pub server: Arc<ServerConfig>,
+    pub tls_from_start: bool,
+    /// What is said to one client too many.
+    pub busy: Chain,
+}
+
+/// A pool as the cores use it.
+pub(super) struct PoolState {
+    pub backends: Arc<[Backend]>,
+    pub limits: LegLimits,
+    members: Vec<Member>,
+    breaker: PoolLimits,
+    health: Arc<Health>,
+}
+
+/// A backend as the cores use it.
+pub(super) struct Backend {
+    pub host: HostPort,
+    /// Its address, unless it is given by name.
+    pub ip: Option<IpAddr>,
+    pub client: Arc<ClientConfig>,
+    pub tls: Arc<ClientTls>,
+    pub tls_name: String,
+}
+
+impl PoolState {
+    /// One core's view of the pool.
+    pub fn new_pool(&self) -> Pool {
+        Pool::new(self.breaker, &self.members, self.health.clone())
+    }
+
+    pub fn load(config: &Config, pool: &PoolConfig) -> Result<PoolState, StartError> {
+        let backends: Result<Vec<Backend>, StartError> = pool.backends.iter().map(|b| Backend::load(config, b)).collect();
+        let backends = backends.map_err(|e| StartError(format!("pool.{}: {e}", pool.name)))?;
+        let knobs = &pool.knobs;
+        let members = pool.backends.iter().map(|b| Member { weight: b.weight, priority: b.priority });
+        Ok(PoolState {
+            limits: LegLimits {
+                connections_max: knobs.connections_max * backends.len(),
+                idle_max: knobs.idle_max * backends.len(),
+                idle_time_max: knobs.idle_time_max,
+                messages_per_connection_max: knobs.messages_per_connection_max,
+            },
+            breaker: PoolLimits {
+                connections_max: knobs.connections_max,
+                failures_max: knobs.failures_max,
+                retry_after: knobs.retry_after,
+                probe_timeout: config.settings.relay.connect_timeout + Duration::from_secs(5),
+                check_interval: knobs.check_interval,
+            },
+            members: members.collect(),
+            health: Health::new(backends.len(), clock::now()),
+            backends: backends.into(),
+        })
+    }
+}
+
+impl Backend {
+    fn load(config: &Config, knobs: &BackendKnobs) -> Result<Backend, StartError> {
+        let host = knobs.address.clone().ok_or_else(|| StartError("a backend has no address".into()))?;
+        let verify = match (&knobs.tls_pin, knobs.tls) {
+            (Some(pin), _) => {
+                let pin: Pin = pin.parse().map_err(|e| StartError(format!("{host}: tls_pin: {e}")))?;
+                Verify::Pinned(vec![pin])
+            }
+            (None, BackendTls::Required | BackendTls::Implicit) => Verify::Name { ca_file: knobs.tls_ca.clone() },
+            (None, BackendTls::None | BackendTls::IfOffered) => Verify::Opportunistic,
+        };
+        let tls = ClientTls::load(&verify, None, &config.settings.tls).map_err(|e| StartError(format!("{host}: {e}")))?;
+        let client = ClientConfig {
+            helo: config.hostname.as_str().to_owned(),
+            speaks: match knobs.protocol {
+                BackendProtocol::Smtp => Speaks::Smtp,
+                BackendProtocol::Lmtp => Speaks::Lmtp,
+            },
+            tls: match knobs.tls {
+                BackendTls::None => TlsMode::Never,
+                BackendTls::IfOffered => TlsMode::IfOffered,
+                BackendTls::Required => TlsMode::Required,
+                BackendTls::Implicit => TlsMode::Implicit,
+            },
+            auth: credentials(knobs)?,
+            own_name: OwnName::Fine,
+            knobs: config.settings.client.clone(),
+        };
+        Ok(Backend {
+            ip: host.host.parse().ok(),
+            tls_name: knobs.tls_name.clone().unwrap_or_else(|| host.host.clone()),
+            client: Arc::new(client),
+            tls: Arc::new(tls),
+            host,
+        })
+    }
+}
+
+fn credentials(knobs: &BackendKnobs) -> Result<Option<ClientCredentials>, StartError> {
+    let Some(user) = knobs.user.clone() else { return Ok(None) };
+    let Some(path) = &knobs.password_file else {
+        return Err(StartError(format!("a backend has the user {user:?} but no password_file")));
+    };
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|e| StartError(format!("cannot read the password of a backend from {}: {e}", path.display())))?;
+    let password = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
+    Ok(Some(ClientCredentials { user, password, authzid: None }))
+}
+
+impl Shared {
+    /// Limits of destinations that are no pool.
+    pub fn found_limits(&self) -> LegLimits {
+        LegLimits {
+            connections_max: self.config.settings.spool.per_destination_concurrency_max as usize,
+            idle_max: 2,
+            idle_time_max: Duration::from_secs(10),
+            messages_per_connection_max: 0,
+        }
+    }
+
+    /// Messages in all queues.
+    pub fn queued(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.gauges.queued.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The client's side towards hosts that are found by lookups: opportunistic TLS (RFC 7435).
+pub(super) fn found_client(config: &Config) -> Result<(Arc<ClientConfig>, Arc<ClientTls>), StartError> {
+    let client = ClientConfig {
+        tls: TlsMode::IfOffered,
+        own_name: OwnName::Loop,
+        knobs: config.settings.client.clone(),
+        ..ClientConfig::new(config.hostname.as_str())
+    };
+    let tls = ClientTls::load(&Verify::Opportunistic, None, &config.settings.tls).map_err(|e| StartError(e.to_string()))?;
+    Ok((Arc::new(client), Arc::new(tls)))
+}
+
+/// The certificates, or one made at the first start.
+pub(super) fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
+    let mut files: Vec<CertificateFiles> = config
+        .certificates
+        .iter()
+        .map(|Certificate { chain, key }| CertificateFiles { chain: chain.clone(), key: key.clone() })
+        .collect();
+    if files.is_empty() {
+        let own = self_signed(&config.settings.server.data.join("tls"), config.hostname.as_str())
+            .map_err(|e| StartError(e.to_string()))?;
+        if own.made_now {
+            tracing::info!(fingerprint = own.fingerprint, "made a certificate of our own; clients will not trust it");
+        }
+        files.push(own.files);
+    }
+    ServerTls::load(&files, &config.settings.tls).map_err(|e| StartError(e.to_string()))
+}
+
+impl Listener {
+    /// From the configuration of a port.
+    pub fn new(config: &Config, listener: &ListenerConfig) -> Result<Listener, StartError> {
+        let service = match listener.service {
+            Service::Mx => server::Service::Mx,
+            Service::Submission => server::Service::Submission,
+            Service::Lmtp => server::Service::Lmtp,
+        };
+        let server = ServerConfig {
+            hostname: config.hostname.clone(),
+            knobs: config.settings.smtp.clone(),
+            service,
+            tls: match listener.tls {
+                ListenerTls::None => TlsOffer::None,
+                ListenerTls::StartTls => TlsOffer::StartTls,
+                ListenerTls::Implicit => TlsOffer::Implicit,
+            },
+            mechanisms: match service {
+                server::Service::Lmtp => Vec::new(),
+                server::Service::Mx | server::Service::Submission => config.settings.server.mechanisms.clone(),
+            },
+        };
+        server.check().map_err(StartError)?;
+        let mut busy = Vec::new();
+        replies::too_many_connections().emit(true, &mut busy);
+        let mut chain = Chain::new();
+        chain.push(Segment::Shared { start: 0, end: busy.len(), bytes: Arc::new(busy) });
+        Ok(Listener {
+            name: listener.name.clone(),
+            policy_name: listener.service.word().into(),
+            server: Arc::new(server),
+            tls_from_start: listener.tls == ListenerTls::Implicit,
+            busy: chain,
+        })
+    }
+}
+
+/// What the configuration adds to the policy.
+fn builtins(config: &Config) -> Result<Builtins, String> {
+    let relay_hosts = config.settings.server.relay_from.nets().iter().map(|net| (Kind::Networks, net.to_string()));
+    let routes = config.routes.iter().map(|r| r.name.clone());
+    Ok(Builtins::new(config.domains.iter().map(|d| d.as_str()))?.with_list("relay-hosts", relay_hosts)?.with_routes(routes))
+}
+
+/// Reads the policy and the files it names; `Err` is all diagnostics as text.
+pub fn load_policy(config: &Config) -> Result<Policy, String> {
+    struct Beside<'a>(&'a Path);
+    impl crate::policy::Files for Beside<'_> {
+        fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+            std::fs::read(self.0.join(path)).map_err(|e| e.to_string())
+        }
+    }
+    let builtins = builtins(config)?;
+    let (name, source, beside) = match &config.settings.server.policy {
+        Some(path) => {
+            let source = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            (path.display().to_string(), source, path.parent().unwrap_or(Path::new(".")))
+        }
+        None => ("edge.toml (built in)".to_owned(), Policy::DEFAULT.to_owned(), Path::new(".")),
+    };
+    let policy = Policy::compile(&name, &source, &Beside(beside), &builtins);
+    policy.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
