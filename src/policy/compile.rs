@@ -52,8 +52,12 @@ pub fn compile(name: &str, source: &str, files: &dyn Files, builtins: &Builtins)
     let program = rules.checker.finish();
     warn_unused(&mut reader, &top, &used_lists, &used_limits);
     reader.findings.extend(lists.findings);
-    let (errors, warnings): (Vec<_>, Vec<_>) = reader.findings.into_iter().partition(|d| d.severity == Severity::Error);
+    let (mut errors, warnings): (Vec<_>, Vec<_>) =
+        reader.findings.into_iter().partition(|d| d.severity == Severity::Error);
     if !errors.is_empty() {
+        errors.sort_by(|a, b| {
+            (a.file != name, &a.file, a.line, a.column).cmp(&(b.file != name, &b.file, b.line, b.column))
+        });
         return Err(errors);
     }
     let version = fingerprint(source, &lists.contents);

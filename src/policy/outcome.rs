@@ -193,7 +193,10 @@ pub static WORDS: &[Word] = &[
         stages: MESSAGE_STAGES,
         read: |w, _| match w.rest().trim() {
             "" => Err(w.fault("`quarantine` without a reason", "a text, as in `quarantine suspicious attachment`")),
-            reason => Ok(Outcome::Quarantine(reason.into())),
+            reason => {
+                w.at = w.text.len();
+                Ok(Outcome::Quarantine(reason.into()))
+            }
         },
     },
     Word {

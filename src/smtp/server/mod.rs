@@ -13,10 +13,12 @@
 mod ask;
 mod config;
 mod intake;
+mod read;
 mod settle;
 mod state;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use ask::{Answer, Ask, HeloName, Kept, Message, MessageText, Settled};
 pub use config::{SASL_LINE_OCTETS_MAX, ServerConfig, Service, SmtpKnobs, TlsOffer};
@@ -26,14 +28,13 @@ pub(in crate::smtp) use config::REPLIES_OCTETS_HIGH;
 pub(in crate::smtp) use intake::Intake;
 pub(in crate::smtp) use settle::{recipient_granted, repeat, settle};
 pub(in crate::smtp) use state::{Chunks, Held, OpenChunk, Pending, Skip, State, Then, Transaction};
+pub(in crate::smtp) use verdict::{Refusal, Verdict, misfit};
 
 use crate::base::buf::{Input, Output};
 use crate::base::envelope::Protocol;
 use crate::base::time::{Instant, WallTime};
 use crate::base::tls::TlsFacts;
 use crate::smtp::cmd;
-use crate::wire::command::{self, Frame, Line, LineError, Verb};
-use crate::wire::proxy::{self, Parsed};
 use crate::wire::replies;
 use crate::wire::reply::Reply;
 use std::collections::VecDeque;
@@ -395,208 +396,4 @@ impl Server {
             self.enter(State::Greet, now);
         }
     }
-}
-
-/// Reading.
-impl Server {
-    fn advance(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Proxy => self.read_proxy(now, input),
-            State::Greet => {
-                // RFC 5321 §3.1, §4.3.1: the client waits for the greeting.
-                self.ask(Ask::Connect { early_talker: true }, Pending::Connect);
-                Flow::Again
-            }
-            State::Command => self.read_command(now, input),
-            State::SkipLine { after_cr } => self.skip_line(now, input, after_cr),
-            State::Sasl(exchange) => cmd::auth::read_response(self, now, input, exchange),
-            State::Data(intake) => cmd::data::read_text(self, now, input, intake),
-            State::Chunk(chunk) => cmd::bdat::read_chunk(self, now, input, chunk),
-            State::Swallow(skip) => cmd::bdat::swallow(self, now, input, skip),
-            other @ (State::Asked(_) | State::Held(_) | State::StartTls | State::Closed) => {
-                self.state = other;
-                Flow::Wait
-            }
-        }
-    }
-
-    fn read_proxy(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
-        match proxy::parse(input.rest()) {
-            Parsed::NeedMore => {
-                self.state = State::Proxy;
-                return Flow::Wait;
-            }
-            Parsed::Done { consumed, endpoints } => {
-                input.consume(consumed);
-                if let Some(e) = endpoints {
-                    (self.peer.client, self.peer.local) = (e.source, e.destination);
-                    // What the proxy's address entitles it to is not the client's.
-                    self.peer.rights = PeerRights::default();
-                }
-                self.begin_greeting(now);
-            }
-            Parsed::Invalid(_) => self.close(),
-        }
-        Flow::Again
-    }
-
-    fn read_command(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
-        let rest = input.rest();
-        // A TLS client on a port without: its record may have no line end for long.
-        match rest {
-            [0x16] => {
-                self.state = State::Command;
-                return Flow::Wait;
-            }
-            [0x16, 0x03, ..] => {
-                self.respond_after(now, Duration::ZERO, vec![replies::foreign_protocol()], Then::Close);
-                return Flow::Again;
-            }
-            _ => {}
-        }
-        // RFC 4954 §4: an initial response may be as long as any line of the exchange.
-        let is_auth = rest.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"AUTH"));
-        let octets_max = if is_auth { SASL_LINE_OCTETS_MAX } else { self.config.knobs.line_octets_max };
-        match command::frame(rest, octets_max) {
-            Frame::Line { line, consumed } => {
-                input.consume(consumed);
-                if !input.is_empty() {
-                    self.notice_pipelining(line);
-                }
-                self.run_line(now, line);
-                Flow::Again
-            }
-            Frame::Partial => {
-                self.state = State::Command;
-                Flow::Wait
-            }
-            Frame::BareLf => self.skip_bare_line(now, input),
-            Frame::TooLong => {
-                let after_cr = input.consume(octets_max).last() == Some(&b'\r');
-                self.complain(now, replies::line_too_long(), State::SkipLine { after_cr })
-            }
-        }
-    }
-
-    /// A LF without CR is no end of line: says so, and goes on behind the next CRLF.
-    pub(in crate::smtp) fn skip_bare_line(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
-        let rest = input.rest();
-        input.consume(rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |n| n + 1));
-        self.complain(now, replies::bare_line_feed(), State::SkipLine { after_cr: false })
-    }
-
-    /// A refusal in the middle of a line; `then` finds its end.
-    pub(in crate::smtp) fn complain(&mut self, now: Instant, reply: Reply, then: State) -> Flow {
-        self.respond(now, reply);
-        if let State::Command = self.state {
-            self.enter(then, now);
-        }
-        Flow::Again
-    }
-
-    /// Swallows up to the CRLF.
-    fn skip_line(&mut self, now: Instant, input: &mut Input<'_>, mut after_cr: bool) -> Flow {
-        let rest = input.rest();
-        let end = rest.iter().position(|b| {
-            let found = after_cr && *b == b'\n';
-            after_cr = *b == b'\r';
-            found
-        });
-        match end {
-            Some(n) => {
-                input.consume(n + 1);
-                self.enter(State::Command, now);
-            }
-            None => {
-                input.consume(rest.len());
-                self.state = State::SkipLine { after_cr };
-            }
-        }
-        Flow::Again
-    }
-
-    fn run_line(&mut self, now: Instant, line: &[u8]) {
-        let reply = match command::parse_line(line) {
-            Ok(Line::Command(Verb::Quit, _)) => return cmd::run(self, now, Verb::Quit, ""),
-            Ok(Line::Foreign) => {
-                return self.respond_after(now, Duration::ZERO, vec![replies::foreign_protocol()], Then::Close);
-            }
-            _ if self.standing == Standing::TurnedAway => replies::turned_away(),
-            Ok(Line::Command(verb, argument)) => return cmd::run(self, now, verb, argument),
-            Ok(Line::Unknown) => replies::unknown_command(),
-            Ok(Line::Empty) => replies::empty_line(),
-            Err(LineError::Control) => replies::control_character(),
-            Err(LineError::NotUtf8) => replies::not_utf8(),
-        };
-        if self.count_idle() {
-            self.respond(now, reply);
-        }
-    }
-
-    /// Counts commands behind which nothing may be sent before their reply (RFC 2920 §3.1, RFC 3207 §4, RFC 4954 §4), and
-    /// any group before EHLO. They are served in order all the same; what they mean is the policy's to say.
-    fn notice_pipelining(&mut self, line: &[u8]) {
-        let Ok(Line::Command(verb, _)) = command::parse_line(line) else { return };
-        if !self.is_extended() || cmd::ends_group(verb) {
-            self.counters.improper_pipelining += 1;
-        }
-    }
-
-    /// Counts a command that brings no mail nearer; false when it was one too many.
-    pub(in crate::smtp) fn count_idle(&mut self) -> bool {
-        self.counters.idle_commands += 1;
-        let within = self.counters.idle_commands <= self.config.knobs.idle_commands_max;
-        if !within {
-            self.dismiss(&replies::too_many_idle_commands());
-        }
-        within
-    }
-
-    /// After the end of the input nothing that waits for the client can go on. Replies are still sent.
-    fn leave_after_eof(&mut self) {
-        let waits_for_client = !matches!(self.state, State::Asked(_) | State::Held(_) | State::Closed);
-        if self.leaving == Leaving::Eof && waits_for_client && self.replies.len() < REPLIES_OCTETS_HIGH {
-            self.close();
-        }
-    }
-}
-
-/// What a policy says to a command that asked.
-pub(in crate::smtp) enum Verdict {
-    /// Yes, heard after a while.
-    Go(Duration),
-    /// No.
-    No(Refusal),
-}
-
-/// A negative verdict.
-pub(in crate::smtp) struct Refusal {
-    pub reply: Reply,
-    pub after: Duration,
-    pub close: bool,
-}
-
-impl Refusal {
-    pub(in crate::smtp) fn now(reply: Reply) -> Refusal {
-        Refusal { reply, after: Duration::ZERO, close: false }
-    }
-}
-
-impl Answer {
-    /// The answer to an ask that only knows yes and no.
-    pub(in crate::smtp) fn verdict(self) -> Verdict {
-        match self {
-            Answer::Go => Verdict::Go(Duration::ZERO),
-            Answer::GoAfter(after) => Verdict::Go(after),
-            Answer::Refuse { reply, after, close } => Verdict::No(Refusal { reply, after, close }),
-            Answer::Granted { after, .. } => Verdict::Go(after),
-            other => Verdict::No(Refusal::now(misfit(&other))),
-        }
-    }
-}
-
-/// An answer that does not fit its ask: our fault, and the client may try again.
-pub(in crate::smtp) fn misfit(answer: &Answer) -> Reply {
-    debug_assert!(false, "the answer does not fit the ask: {answer:?}");
-    replies::local_error()
 }
