@@ -68,7 +68,9 @@ impl Core {
                 scope: Scope::Destination,
             }),
             JobEnd::Refused(reply) => everybody(Fate::Failed { reply }),
-            JobEnd::Verified(_) => everybody(Fate::Deferred { reply: replies::local_error(), scope: Scope::Message }),
+            JobEnd::Verified(_) => {
+                everybody(Fate::Deferred { reply: replies::local_error(), scope: Scope::Message })
+            }
         };
         for (recipient, fate) in &fates {
             let (verdict, reply) = match fate {
@@ -113,8 +115,9 @@ fn fate(ended: Ended, dsn_passed_on: bool) -> Fate {
             Fate::Deferred { reply, scope }
         }
         Ended::Withheld => Fate::Deferred { reply: replies::recipients_differ(), scope: Scope::Message },
-        Ended::Lost { error, .. } => {
-            Fate::Deferred { reply: Reply::new(451, Some(Enhanced(4, 4, 2)), error.to_string()), scope: Scope::Message }
-        }
+        Ended::Lost { error, .. } => Fate::Deferred {
+            reply: Reply::new(451, Some(Enhanced(4, 4, 2)), error.to_string()),
+            scope: Scope::Message,
+        },
     }
 }

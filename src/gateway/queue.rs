@@ -115,12 +115,11 @@ fn show<D: Disk>(spool: &mut Spool<D>, id: &str, lifetime_ms: u64) -> Response {
 fn entry(details: &Details) -> QueueEntry {
     let summary = &details.summary;
     let recipients = details.envelope.recipients.iter().zip(&details.recipients);
-    let open =
-        recipients.filter(|(_, state)| state.status == Status::Waiting).map(|(recipient, state)| QueueRecipient {
-            address: recipient.mailbox.to_string(),
-            destination: details.legs.get(state.leg).map(|leg| leg.destination.clone()).unwrap_or_default(),
-            last: state.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
-        });
+    let open = recipients.filter(|(_, state)| state.status == Status::Waiting).map(|(recipient, state)| QueueRecipient {
+        address: recipient.mailbox.to_string(),
+        destination: details.legs.get(state.leg).map(|leg| leg.destination.clone()).unwrap_or_default(),
+        last: state.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
+    });
     let last = summary.reply.as_ref().map(ToString::to_string);
     QueueEntry {
         id: summary.id.to_string(),

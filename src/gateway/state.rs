@@ -12,9 +12,9 @@ use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolCo
 use crate::base::buf::{Chain, Segment};
 use crate::lookup;
 use crate::policy::{Builtins, Kind, Limits, Policy};
-use crate::reactor::clock;
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
 use crate::relay::pool::{Health, Member, Pool, PoolLimits};
+use crate::reactor::clock;
 use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, Speaks, TlsMode};
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
@@ -91,8 +91,7 @@ impl PoolState {
     }
 
     pub fn load(config: &Config, pool: &PoolConfig) -> Result<PoolState, StartError> {
-        let backends: Result<Vec<Backend>, StartError> =
-            pool.backends.iter().map(|b| Backend::load(config, b)).collect();
+        let backends: Result<Vec<Backend>, StartError> = pool.backends.iter().map(|b| Backend::load(config, b)).collect();
         let backends = backends.map_err(|e| StartError(format!("pool.{}: {e}", pool.name)))?;
         let knobs = &pool.knobs;
         let members = pool.backends.iter().map(|b| Member { weight: b.weight, priority: b.priority });
@@ -128,8 +127,7 @@ impl Backend {
             (None, BackendTls::Required | BackendTls::Implicit) => Verify::Name { ca_file: knobs.tls_ca.clone() },
             (None, BackendTls::None | BackendTls::IfOffered) => Verify::Opportunistic,
         };
-        let tls =
-            ClientTls::load(&verify, None, &config.settings.tls).map_err(|e| StartError(format!("{host}: {e}")))?;
+        let tls = ClientTls::load(&verify, None, &config.settings.tls).map_err(|e| StartError(format!("{host}: {e}")))?;
         let client = ClientConfig {
             helo: config.hostname.as_str().to_owned(),
             speaks: match knobs.protocol {
@@ -194,8 +192,7 @@ pub(super) fn found_client(config: &Config) -> Result<(Arc<ClientConfig>, Arc<Cl
         knobs: config.settings.client.clone(),
         ..ClientConfig::new(config.hostname.as_str())
     };
-    let tls =
-        ClientTls::load(&Verify::Opportunistic, None, &config.settings.tls).map_err(|e| StartError(e.to_string()))?;
+    let tls = ClientTls::load(&Verify::Opportunistic, None, &config.settings.tls).map_err(|e| StartError(e.to_string()))?;
     Ok((Arc::new(client), Arc::new(tls)))
 }
 
@@ -258,9 +255,7 @@ impl Listener {
 fn builtins(config: &Config) -> Result<Builtins, String> {
     let relay_hosts = config.settings.server.relay_from.nets().iter().map(|net| (Kind::Networks, net.to_string()));
     let routes = config.routes.iter().map(|r| r.name.clone());
-    Ok(Builtins::new(config.domains.iter().map(|d| d.as_str()))?
-        .with_list("relay-hosts", relay_hosts)?
-        .with_routes(routes))
+    Ok(Builtins::new(config.domains.iter().map(|d| d.as_str()))?.with_list("relay-hosts", relay_hosts)?.with_routes(routes))
 }
 
 /// Reads the policy and the files it names; `Err` is all diagnostics as text.

@@ -255,14 +255,7 @@ impl Core {
             return self.submit(job);
         }
         self.outbound.leg_answered(leg, &outcome, self.now);
-        self.job_ended(
-            running.owner,
-            JobEnd::Finished {
-                outcome,
-                dsn: leg.client.capabilities().dsn,
-                speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks,
-            },
-        );
+        self.job_ended(running.owner, JobEnd::Finished { outcome, dsn: leg.client.capabilities().dsn, speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks });
     }
 
     fn leg_verified(&mut self, leg: &mut Leg, verification: Verification) {
