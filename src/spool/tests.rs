@@ -631,6 +631,9 @@ impl Run {
         let seed = self.seed;
         spool.list(&Filter::Held, None, usize::MAX).iter().for_each(|s| spool.release(s.id, self.now).unwrap());
         for _ in 0..100 {
+            if spool.counters().messages == 0 && spool.counters().log.segments <= 2 {
+                break;
+            }
             self.now = self.now + Duration::from_secs(3600);
             for a in spool.take_due(self.now, usize::MAX) {
                 spool.settle(a.id, a.recipients.iter().map(|r| (*r, ok())).collect(), self.now);
