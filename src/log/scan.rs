@@ -161,7 +161,7 @@ fn find(bytes: &[u8], mark: u64, number: u32) -> (Vec<Header>, Vec<Hole>) {
         let resumed = loop {
             let Some(found) = bytes.get(to..).and_then(|rest| finder.find(rest)) else { break bytes.len() };
             to += found;
-            if to as u64 % ALIGN == 0 && whole(bytes, to, mark, number).is_some() {
+            if (to as u64).is_multiple_of(ALIGN) && whole(bytes, to, mark, number).is_some() {
                 break to;
             }
             to += 1;
