@@ -270,9 +270,9 @@ impl<D: Disk> Worker<D> {
                 }
             }
         }
-        let counters = self.spool.counters();
-        self.gauges.queued.store(counters.messages, Ordering::Relaxed);
-        self.gauges.committed.store(counters.committed, Ordering::Relaxed);
+        let (queued, committed) = self.spool.tally();
+        self.gauges.queued.store(queued, Ordering::Relaxed);
+        self.gauges.committed.store(committed, Ordering::Relaxed);
     }
 
     /// Gives what is due to the core.
