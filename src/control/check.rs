@@ -3,8 +3,10 @@
 //! How it fails: each offence is a diagnostic or a line; the exit code is 1 when there is one.
 
 use crate::control::cli::{Failure, ServeArgs, print};
-use crate::gateway::config::Config;
+use crate::gateway::config::{Certificate, Config};
+use crate::gateway::policy_file;
 use crate::gateway::targets::{RouteConfig, Target, Verify};
+use crate::reactor::tls::{CertificateFiles, ServerTls};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
@@ -20,6 +22,14 @@ pub fn check(args: &ServeArgs) -> Result<(), Failure> {
             problems.push(format!("error: cannot read {what} {}: {error}", path.display()));
         }
     });
+    if let Err(error) = certificates(config) {
+        problems.push(format!("error: {error}"));
+    }
+    // A policy file that cannot be read is among its findings.
+    match policy_file::load(config) {
+        Ok(policy) => policy.warnings().iter().for_each(|warning| eprintln!("{warning}")),
+        Err(findings) => problems.push(findings.trim_end().to_owned()),
+    }
     for problem in &problems {
         eprintln!("{problem}");
     }
@@ -30,12 +40,18 @@ pub fn check(args: &ServeArgs) -> Result<(), Failure> {
     print(&summary(config))
 }
 
-/// Calls `found` for every file the configuration names.
-fn files(config: &Config, mut found: impl FnMut(&str, &Path)) {
-    for certificate in &config.certificates {
-        found("the certificate", &certificate.chain);
-        found("the private key", &certificate.key);
+/// Loads the certificates as the server would: readable, whole, each with its key.
+fn certificates(config: &Config) -> Result<(), String> {
+    let files = |c: &Certificate| CertificateFiles { chain: c.chain.clone(), key: c.key.clone() };
+    let files: Vec<CertificateFiles> = config.certificates.iter().map(files).collect();
+    if files.is_empty() {
+        return Ok(()); // one is made at the start
     }
+    ServerTls::load(&files, &config.settings.tls).map(drop).map_err(|error| error.to_string())
+}
+
+/// Calls `found` for every other file the configuration names.
+fn files(config: &Config, mut found: impl FnMut(&str, &Path)) {
     for route in config.routes.iter().filter(|route| route.knobs.verify == Verify::Table) {
         route.knobs.table.iter().for_each(|path| found("the table of recipients", path));
     }
@@ -43,7 +59,6 @@ fn files(config: &Config, mut found: impl FnMut(&str, &Path)) {
         backend.password_file.iter().for_each(|path| found("the password file", path));
         backend.tls_ca.iter().for_each(|path| found("the certificate authorities", path));
     }
-    config.settings.server.policy.iter().for_each(|path| found("the policy file", path));
 }
 
 /// Opens and reads a little: a directory opens, but does not read.

@@ -4,10 +4,11 @@
 //! line `gatepost: …` on standard error (after the diagnostics, when a file is at fault).
 
 use crate::base::knob::Raw;
+use crate::control::account::AccountCommand;
 use crate::control::config::{Loaded, Override, Overrides, load};
 use crate::control::diagnostic::render;
 use crate::control::queue::QueueCommand;
-use crate::control::{check, queue, reference, schema, serve};
+use crate::control::{account, check, queue, reference, schema, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::fmt;
 use std::io::{self, Write};
@@ -33,6 +34,9 @@ enum Command {
     Serve(ServeArgs),
     /// Check configuration and policy, say everything that is wrong, start nothing
     Check(ServeArgs),
+    /// Accounts that may log in
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Look at the queue and change it, on a running server or on a stopped one's directory
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -251,6 +255,7 @@ pub fn run(gateway: serve::Gateway) -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::serve(args, gateway),
         Command::Check(args) => check::check(&args),
+        Command::Account(command) => account::run(&command),
         Command::Queue(command) => queue::run(&command),
         Command::Config(ConfigCommand::Reference) => print(&reference::page()),
         Command::Config(ConfigCommand::Schema) => print(&schema::text()),

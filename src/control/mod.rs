@@ -5,6 +5,7 @@
 //! [`diagnostic::Diagnostic`] with file, line and column, all of them at once; everything else is one line on stderr
 //! and exit code 1, wrong usage exit code 2.
 
+pub mod account;
 pub mod admin;
 pub mod check;
 pub mod cli;

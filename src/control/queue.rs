@@ -4,13 +4,15 @@
 
 use crate::base::knob::show_duration;
 use crate::base::time::WallTime;
+mod offline;
+
 use crate::control::admin::AdminClient;
 use crate::control::cli::{DataArgs, Failure, print};
 use crate::control::table::{table, visible};
 use crate::gateway::admin::{QueueEntry, QueueFilter, QueueMessage, QueueState, Request, Response, Selection};
 use clap::{Args, Subcommand, ValueEnum};
+use offline::Offline;
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 /// Entries asked for at once.
@@ -131,29 +133,28 @@ pub fn run(command: &QueueCommand) -> Result<(), Failure> {
     }
 }
 
-/// Who answers: a running server.
-struct Queue {
-    client: AdminClient,
+/// Who answers: a running server, or the directory of a stopped one.
+enum Queue {
+    Server(AdminClient),
+    Directory(Box<Offline>),
 }
 
 impl Queue {
     fn open(data: &DataArgs) -> Result<Queue, Failure> {
-        let loaded = data.load()?;
-        let data = &loaded.config.settings.server.data;
-        match AdminClient::connect(data) {
-            Ok(Some(client)) => Ok(Queue { client }),
-            Ok(None) => Err(nobody(data)),
+        let settings = data.load()?.config.settings;
+        match AdminClient::connect(&settings.server.data) {
+            Ok(Some(client)) => Ok(Queue::Server(client)),
+            Ok(None) => Ok(Queue::Directory(Box::new(Offline::open(&settings.server.data, &settings.spool, now())?))),
             Err(error) => Err(Failure::new(error.to_string())),
         }
     }
 
     fn call(&mut self, request: &Request) -> Result<Response, Failure> {
-        self.client.call(request).map_err(|error| Failure::new(error.to_string()))
+        match self {
+            Queue::Server(client) => client.call(request).map_err(|error| Failure::new(error.to_string())),
+            Queue::Directory(offline) => Ok(offline.call(request, now())),
+        }
     }
-}
-
-fn nobody(data: &Path) -> Failure {
-    Failure::new(format!("no server runs in {}", data.display()))
 }
 
 fn unexpected(response: Response) -> Failure {
@@ -221,6 +222,8 @@ fn collect(
             other => return Err(unexpected(other)),
         }
     }
+    // Pages come by id; each core counts its own.
+    all.sort_by_key(|entry| entry.accepted_ms);
     Ok(all)
 }
 

@@ -38,8 +38,6 @@ crate::knobs! {
         ].map(str::to_owned).to_vec(), unit "";
         /// Networks that count as protected: AUTH is offered to them without TLS. `[]` = nobody.
         protected: Networks = Networks::loopback(), unit "";
-        /// Hosts that may relay without authentication (`@relay-hosts` in the policy).
-        relay_from: Networks = Networks::default(), unit "";
         /// Proxies: a connection from them must begin with a PROXY protocol header (v1 or v2), which is believed.
         proxy_from: Networks = Networks::default(), unit "";
         /// Hosts whose XCLIENT command is offered and believed.

@@ -58,9 +58,6 @@ impl Machine for Server {
     fn wants_input(&self) -> bool {
         Server::wants_input(self)
     }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Server::poll_timeout(self)
-    }
     fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
         Server::tls_started(self, now, facts);
     }
@@ -104,7 +101,7 @@ impl Core {
             xclient: settings.xclient_from.contains(client.ip()),
         };
         let nonce_seed = self.entropy();
-        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, name: None };
+        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, xclient: Default::default() };
         let judge = Judge::new(&self.shared, &listener, &peer, self.now);
         let machine = Server::new(listener.server.clone(), peer, self.now);
         self.client_drive(Box::new(Inbound {
@@ -131,6 +128,7 @@ impl Core {
             inbound.pipe.close_after_flush(&mut self.driver, &mut inbound.machine);
             return self.put(inbound.pipe.id, End::Client(inbound));
         }
+        inbound.judge.tls_is(inbound.machine.peer().tls.as_ref());
         self.client_drive(inbound);
     }
 
@@ -242,13 +240,8 @@ impl Core {
             }
             Ask::StartTls => {
                 inbound.pipe.flush(&mut self.driver, &mut inbound.machine);
-                match self.server_tls() {
-                    Ok(tls) => inbound.pipe.start_tls(tls),
-                    Err(error) => {
-                        tracing::warn!(session = %inbound.session, error, "cannot start TLS");
-                        inbound.pipe.close_now(&mut self.driver);
-                    }
-                }
+                let tls = self.server_tls();
+                inbound.pipe.start_tls(tls);
                 None
             }
             Ask::Close => {
@@ -327,9 +320,8 @@ impl Core {
     }
 
     /// The server's half of a new TLS session.
-    pub(super) fn server_tls(&self) -> Result<Tls, String> {
-        let config = self.shared.server_tls.load_full();
-        Tls::server(config).map_err(|e| e.to_string())
+    pub(super) fn server_tls(&self) -> Tls {
+        Tls::server(self.shared.server_tls.load_full())
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Judge {
     policy: Session,
     id: SessionId,
     early_talker: bool,
+    /// Whether the policy knows of the session's TLS.
+    encrypted: bool,
     /// The client's confirmed name, once it was looked up.
     name: Option<Domain>,
 }
@@ -39,8 +41,6 @@ pub(super) enum Sentence {
         route: Option<Arc<str>>,
         /// Kept back for an administrator, and why.
         quarantine: Option<Arc<str>>,
-        /// How long the client waits for the reply.
-        delay: Duration,
     },
     /// Accepted and thrown away.
     Discard(DiscardGrant),
@@ -51,22 +51,23 @@ pub(super) enum Sentence {
 impl Judge {
     pub fn new(shared: &Shared, listener: &Listener, peer: &Peer, now: Instant) -> Judge {
         let policy = new_session(shared, listener, peer, now);
-        Judge { policy, id: peer.session, early_talker: false, name: None }
+        Judge { policy, id: peer.session, early_talker: false, encrypted: peer.tls.is_some(), name: None }
     }
 
     /// Before the greeting. PROXY and XCLIENT change who the client is: then it is judged anew.
     pub fn client_is(&mut self, shared: &Shared, listener: &Listener, peer: &Peer, early_talker: bool, now: Instant) {
         self.policy = new_session(shared, listener, peer, now);
         self.early_talker = early_talker;
-        self.name = peer.name.as_deref().and_then(|n| crate::wire::address::parse_domain(n).ok());
-        if let Some(name) = self.name.clone() {
-            self.set_name(name.as_str());
+        if let Some(told) = &peer.xclient {
+            self.name = told.name.as_deref().and_then(|n| crate::wire::address::parse_domain(n).ok());
+            let name = self.name.as_ref().map(Domain::lower).unwrap_or_default();
+            self.set_name(&name);
         }
     }
 
     /// What must be looked up before the client is judged, if any rule can ask for it.
     pub fn wanted_name(&self, peer: &Peer) -> Option<lookup::Question> {
-        let wanted = self.name.is_none() && self.policy.policy().needs(Stage::Connect).contains("client.ptr");
+        let wanted = peer.xclient.is_none() && self.policy.policy().needs(Stage::Connect).contains("client.ptr");
         wanted.then(|| lookup::Question::ClientName(peer.client.ip()))
     }
 
@@ -100,8 +101,12 @@ impl Judge {
         self.answer("helo", decision)
     }
 
-    pub fn tls_started(&mut self, facts: &TlsFacts) {
-        self.policy.tls_started(policy_tls(facts));
+    /// The session is encrypted from now on, or has been all the time.
+    pub fn tls_is(&mut self, facts: Option<&TlsFacts>) {
+        if let (false, Some(facts)) = (self.encrypted, facts) {
+            self.encrypted = true;
+            self.policy.tls_started(policy_tls(facts));
+        }
     }
 
     pub fn authenticated(&mut self, now: Instant, user: &str) -> Answer {
@@ -175,7 +180,7 @@ impl Judge {
         match decision.verdict {
             Verdict::Accept(()) => {
                 let Decision { tags, route, quarantine, .. } = decision;
-                Sentence::Pass { tags, route, quarantine, delay }
+                Sentence::Pass { tags, route, quarantine }
             }
             other => sentence(other, delay),
         }
@@ -234,7 +239,7 @@ fn sentence(verdict: Verdict, delay: Duration) -> Sentence {
         Verdict::Discard(grant) => Sentence::Discard(grant),
         Verdict::Refuse(reply) => Sentence::Answer(refusal(reply, delay, false)),
         Verdict::Drop(reply) => Sentence::Answer(refusal(reply, delay, true)),
-        Verdict::Accept(()) => Sentence::Pass { tags: Vec::new(), route: None, quarantine: None, delay },
+        Verdict::Accept(()) => Sentence::Pass { tags: Vec::new(), route: None, quarantine: None },
     }
 }
 

@@ -8,6 +8,7 @@ pub mod admin;
 mod callout;
 pub mod config;
 mod core;
+pub mod data;
 mod deliver;
 mod inbound;
 mod judge;
@@ -16,14 +17,13 @@ pub mod networks;
 mod opening;
 mod outbound;
 mod pipe;
+pub mod policy_file;
 pub mod queue;
 mod reports;
 mod routing;
 mod settle;
 mod state;
 pub mod targets;
-
-pub use state::load_policy;
 
 use admin::{AdminHandler, Request, Response, Status};
 use arc_swap::ArcSwap;
@@ -135,7 +135,7 @@ impl Gate {
         let config = Arc::new(config);
         let data = config.settings.server.data.clone();
         let routing = Arc::new(Routing::new(&config).map_err(StartError)?);
-        let policy = load_policy(&config).map_err(StartError)?;
+        let policy = policy_file::load(&config).map_err(StartError)?;
         policy.warnings().iter().for_each(|w| tracing::warn!(target: "policy", "{w}"));
         tracing::info!(target: "policy", name = policy.name(), version = policy.version(), rules = policy.rules().len(), "policy");
         let server_tls = state::server_tls(&config)?;
@@ -262,8 +262,9 @@ fn open_queue(
     setup: &Arc<Setup>,
     mails: &[CoreMail],
 ) -> Result<(Vec<SpoolLane>, Vec<JoinHandle<()>>), StartError> {
-    let directory = config.settings.server.data.join("spool");
-    let count = queue_count(&directory).max(mails.len());
+    let data = &config.settings.server.data;
+    let found = data::spool_dirs(data).map_err(|e| StartError(format!("cannot read {}: {e}", data.display())))?;
+    let count = found.last().map_or(0, |(core, _)| usize::from(*core) + 1).max(mails.len());
     let mut lanes = Vec::new();
     let mut threads = Vec::new();
     for number in 0..count {
@@ -284,16 +285,11 @@ fn open_queue(
 /// than this without a restart, or make 131 messages a millisecond all the time, to reach them.
 const REPORT_IDS_AHEAD: Duration = Duration::from_secs(20 * 365 * 86_400);
 
-/// How many queues there are in a directory.
-pub fn queue_count(directory: &Path) -> usize {
-    (0..usize::from(IdSource::CORES_MAX)).rev().find(|n| directory.join(n.to_string()).is_dir()).map_or(0, |n| n + 1)
-}
-
 /// Opens the queue of one core, saying what was found.
-pub fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartError> {
-    let directory = config.settings.server.data.join("spool").join(number.to_string());
-    let knobs = config.settings.spool.clone();
+fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartError> {
     let core = number as u16;
+    let directory = data::spool_dir(&config.settings.server.data, core);
+    let knobs = config.settings.spool.clone();
     let (spool, recovery) = Spool::open(RealDisk, &directory, knobs, core, clock::wall(), fastrand::Rng::new())
         .map_err(|e| StartError(format!("the queue in {}: {e}", directory.display())))?;
     if recovery.is_damaged() {
@@ -373,8 +369,8 @@ impl Watched {
     fn new(shared: &Shared) -> Watched {
         let policy = shared.policy.load();
         let file = shared.config.settings.server.policy.clone();
-        let beside = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned();
-        let lists = policy.files().iter().map(|f| beside.join(f));
+        let files = policy_file::PolicyFiles::new(&shared.config);
+        let lists = policy.files().iter().map(|f| files.path(f));
         Watched(file.into_iter().chain(lists).map(|path| (path.clone(), modified(&path))).collect())
     }
     fn changed(&self) -> bool {
@@ -401,7 +397,7 @@ fn reload(shared: &Shared, host: &Arc<dyn Host>) {
 }
 
 fn reload_policy(shared: &Shared, config: &Config) {
-    match load_policy(config) {
+    match policy_file::load(config) {
         Ok(policy) => {
             let version = policy.version().to_owned();
             shared.policy.store(Arc::new(policy));

@@ -66,9 +66,6 @@ impl Machine for Steps {
     fn wants_input(&self) -> bool {
         matches!(self.step, Step::Proxy)
     }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.deadline)
-    }
     fn tls_started(&mut self, _now: Instant, facts: TlsFacts) {
         self.step = Step::Ready(facts);
     }
@@ -141,7 +138,7 @@ impl Core {
     }
 
     fn opening_tls(&mut self, opening: &mut Opening) -> Result<(), String> {
-        let tls = self.server_tls()?;
+        let tls = self.server_tls();
         opening.pipe.start_tls_with_pending(self.now, tls, &mut opening.steps).map_err(|e| e.to_string())
     }
 }

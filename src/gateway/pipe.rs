@@ -23,8 +23,6 @@ pub(super) trait Machine {
     fn poll_transmit(&mut self, out: &mut Output);
     /// Whether it can take bytes now.
     fn wants_input(&self) -> bool;
-    /// When it wants to be called though nothing happens.
-    fn poll_timeout(&self) -> Option<Instant>;
     /// The TLS handshake is done.
     fn tls_started(&mut self, now: Instant, facts: TlsFacts);
 }
@@ -92,10 +90,6 @@ impl Pipe {
             return Ok(());
         }
         self.received(now, machine, &records)
-    }
-
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
     }
 
     /// Bytes came from the driver: decrypts them and shows them to the machine.

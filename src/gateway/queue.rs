@@ -53,7 +53,8 @@ pub fn join(answers: Vec<Response>, limit: usize) -> Response {
     }
     match all {
         Some(Response::Queue { mut entries, more }) => {
-            entries.sort_by(|a, b| a.accepted_ms.cmp(&b.accepted_ms).then_with(|| a.id.cmp(&b.id)));
+            // By id, because a page ends with the id that the next one begins behind.
+            entries.sort_by(|a, b| a.id.cmp(&b.id));
             let cut = entries.len() > limit;
             entries.truncate(limit);
             Response::Queue { entries, more: more || cut }
@@ -115,11 +116,12 @@ fn show<D: Disk>(spool: &mut Spool<D>, id: &str, lifetime_ms: u64) -> Response {
 fn entry(details: &Details) -> QueueEntry {
     let summary = &details.summary;
     let recipients = details.envelope.recipients.iter().zip(&details.recipients);
-    let open = recipients.filter(|(_, state)| state.status == Status::Waiting).map(|(recipient, state)| QueueRecipient {
-        address: recipient.mailbox.to_string(),
-        destination: details.legs.get(state.leg).map(|leg| leg.destination.clone()).unwrap_or_default(),
-        last: state.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
-    });
+    let open =
+        recipients.filter(|(_, state)| state.status == Status::Waiting).map(|(recipient, state)| QueueRecipient {
+            address: recipient.mailbox.to_string(),
+            destination: details.legs.get(state.leg).map(|leg| leg.destination.clone()).unwrap_or_default(),
+            last: state.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
+        });
     let last = summary.reply.as_ref().map(ToString::to_string);
     QueueEntry {
         id: summary.id.to_string(),

@@ -90,7 +90,7 @@ impl Core {
     fn settle(&mut self, inbound: &mut Inbound, mut envelope: Envelope, body: Body) -> Option<Answer> {
         let head = body.head();
         let (tags, route, quarantine) = match inbound.judge.message(self.now, &body.shape, &head) {
-            Sentence::Pass { tags, route, quarantine, delay: _ } => (tags, route, quarantine),
+            Sentence::Pass { tags, route, quarantine } => (tags, route, quarantine),
             Sentence::Discard(grant) => return Some(Answer::Settled(Settled::Discarded(grant))),
             Sentence::Answer(answer) => return Some(answer),
         };

@@ -11,16 +11,15 @@ use super::routing::Routing;
 use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig};
 use crate::base::buf::{Chain, Segment};
 use crate::lookup;
-use crate::policy::{Builtins, Kind, Limits, Policy};
+use crate::policy::{Limits, Policy};
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
 use crate::relay::pool::{Health, Member, Pool, PoolLimits};
 use crate::reactor::clock;
-use crate::smtp::client::{ClientConfig, ClientCredentials, OwnName, Speaks, TlsMode};
+use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, Speaks, TlsMode};
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
 use arc_swap::ArcSwap;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -142,6 +141,7 @@ impl Backend {
             },
             auth: credentials(knobs)?,
             own_name: OwnName::Fine,
+            introduce: if knobs.xclient { Introduce::Xclient } else { Introduce::Never },
             knobs: config.settings.client.clone(),
         };
         Ok(Backend {
@@ -248,31 +248,4 @@ impl Listener {
             busy: chain,
         })
     }
-}
-
-/// What the configuration adds to the policy.
-fn builtins(config: &Config) -> Result<Builtins, String> {
-    let relay_hosts = config.settings.server.relay_from.nets().iter().map(|net| (Kind::Networks, net.to_string()));
-    let routes = config.routes.iter().map(|r| r.name.clone());
-    Ok(Builtins::new(config.domains.iter().map(|d| d.as_str()))?.with_list("relay-hosts", relay_hosts)?.with_routes(routes))
-}
-
-/// Reads the policy and the files it names; `Err` is all diagnostics as text.
-pub fn load_policy(config: &Config) -> Result<Policy, String> {
-    struct Beside<'a>(&'a Path);
-    impl crate::policy::Files for Beside<'_> {
-        fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-            std::fs::read(self.0.join(path)).map_err(|e| e.to_string())
-        }
-    }
-    let builtins = builtins(config)?;
-    let (name, source, beside) = match &config.settings.server.policy {
-        Some(path) => {
-            let source = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            (path.display().to_string(), source, path.parent().unwrap_or(Path::new(".")))
-        }
-        None => ("edge.toml (built in)".to_owned(), Policy::DEFAULT.to_owned(), Path::new(".")),
-    };
-    let policy = Policy::compile(&name, &source, &Beside(beside), &builtins);
-    policy.map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }

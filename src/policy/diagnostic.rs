@@ -114,7 +114,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|k| (distance(&word, &k.to_lowercase()), k))
         .filter(|(d, k)| *d <= allowed && *d < k.chars().count())
-        .min_by_key(|(d, _)| *d)
+        // Of two equally near, the one of the same length: swapped letters are commoner than lost ones.
+        .min_by_key(|(d, k)| (*d, k.chars().count().abs_diff(word.chars().count())))
         .map(|(_, k)| k)
 }
 

@@ -42,7 +42,7 @@ mod texts;
 mod trace;
 mod value;
 
-pub use cases::{CaseResult, Report, run_cases};
+pub use cases::{CaseFile, CaseResult, Report};
 pub use decision::{Decision, Verdict};
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use facts::{Fact, FactSet};

@@ -193,7 +193,10 @@ pub static WORDS: &[Word] = &[
         stages: MESSAGE_STAGES,
         read: |w, _| match w.rest().trim() {
             "" => Err(w.fault("`quarantine` without a reason", "a text, as in `quarantine suspicious attachment`")),
-            reason => Ok(Outcome::Quarantine(reason.into())),
+            reason => {
+                w.at = w.text.len();
+                Ok(Outcome::Quarantine(reason.into()))
+            }
         },
     },
     Word {
@@ -207,12 +210,15 @@ pub static WORDS: &[Word] = &[
     },
 ];
 
+/// Finds a limit by name: its index and the first step of its exemption.
+pub type FindLimit<'a> = dyn FnMut(&str) -> Result<(usize, u32), Unfit> + 'a;
+
 /// What reading an outcome must know.
 pub struct Scope<'a> {
     /// Stage of the rule.
     pub stage: Stage,
-    /// Finds a limit and its exemption at this stage: by name to index and first step, or what is wrong with it.
-    pub limit: &'a mut dyn FnMut(&str) -> Result<(usize, u32), Unfit>,
+    /// Finds a limit and its exemption at this stage, or says what is wrong with it.
+    pub limit: &'a mut FindLimit<'a>,
     /// Routes that exist; `None` when nobody told.
     pub routes: Option<&'a [String]>,
 }

@@ -188,7 +188,7 @@ name = "c"
         "11:9 rcpt.domain ~",
         "12:9 rejct ~reject",
         "16:9 rcpt.domian ~rcpt.domain",
-        "17:19 tarpit 5s ~",
+        "17:20 tarpit 5s ~",
         "18:3 rules ~rule",
     ] {
         assert!(found.iter().any(|f| f == expected), "{expected} is not in {found:#?}");
@@ -446,4 +446,86 @@ proptest::proptest! {
     fn nothing_makes_the_reader_panic(source in "[\\[\\]a-z=\"'\\n.0-9 ]{0,80}") {
         let _ = Policy::compile("t", &source, &NoFiles, &Builtins::default());
     }
+}
+
+/// Every policy that is shipped, with its cases: they pass, cover every rule, and compile without a warning.
+#[test]
+fn shipped_policies_do_what_their_cases_say() {
+    for (name, source, cases) in [
+        ("edge.toml", Policy::DEFAULT, include_str!("../../policy/edge.cases.toml")),
+        ("strict.toml", include_str!("../../policy/strict.toml"), include_str!("../../policy/strict.cases.toml")),
+        (
+            "submission-only.toml",
+            include_str!("../../policy/submission-only.toml"),
+            include_str!("../../policy/submission-only.cases.toml"),
+        ),
+        (
+            "backup-mx.toml",
+            include_str!("../../policy/backup-mx.toml"),
+            include_str!("../../policy/backup-mx.cases.toml"),
+        ),
+    ] {
+        let show = |found: Vec<Diagnostic>| found.iter().map(|f| format!("{f}\n")).collect::<String>();
+        let file = CaseFile::parse("cases", cases).map_err(show).unwrap();
+        assert_eq!(file.policy.as_deref(), Some(name));
+        let builtins = Builtins::new(&file.local_domains).unwrap().with_routes(["primary".to_owned()]);
+        let policy = Arc::new(Policy::compile(name, source, &NoFiles, &builtins).map_err(show).unwrap());
+        assert_eq!(policy.warnings(), [], "{name}");
+        let report = file.run(&policy);
+        assert!(report.passed(), "{name}\n{report}");
+        // The default policy lists no relay hosts; see the test below.
+        let uncovered: &[&str] = if name == "edge.toml" { &["hosts-may-relay"] } else { &[] };
+        assert_eq!(report.uncovered, uncovered, "{name}: rules without a case");
+    }
+}
+
+#[test]
+fn a_case_that_goes_wrong_says_so() {
+    let p = policy(&rules(&[("mail", "", "reject 550 5.7.1 no"), ("rcpt", "", "accept")]));
+    let run = |expect: &str| {
+        let source =
+            format!("[[case]]\nname = 'c'\nfrom = 'a@b.example'\nto = 'c@d.example'\nexpect = {{ {expect} }}\n");
+        CaseFile::parse("cases", &source).unwrap().run(&p)
+    };
+    assert!(run("verdict = 'reject', rule = 'r0', reply = '550 5.7.1', stage = 'mail'").passed());
+    let wrong = run("verdict = 'accept', rule = 'r1', reply = '250'");
+    assert_eq!(wrong.results[0].failures.len(), 3);
+    assert!(wrong.to_string().contains("expected \"accept\", came \"reject\" at mail"), "{wrong}");
+    assert!(run("verdict = 'accept', stage = 'rcpt'").results[0].failures[0].contains("never came to rcpt"));
+    assert_eq!(wrong.uncovered, ["r1"]);
+    for (source, word) in [
+        ("[[case]]\nname = 'x'\n", "proves nothing"),
+        ("[[case]]\nclinet = 'x'\nexpect = { verdict = 'accept' }", "unknown key"),
+        ("[[case]]\nexpect = { verdict = 'acept' }", "cannot stand"),
+        ("[[case]]\nfacts = { 'rcpt.count' = 1 }\nexpect = { verdict = 'accept' }", "cannot be set"),
+        ("[[case]]\nfrom = 'a'\nexpect = { verdict = 'accept' }", "cannot stand"),
+    ] {
+        let found = CaseFile::parse("cases", source).unwrap_err();
+        assert!(found[0].message.contains(word), "{}", found[0]);
+    }
+}
+
+#[test]
+fn listed_hosts_relay_under_the_default_policy() {
+    let source = Policy::DEFAULT.replacen("networks = []", "networks = [\"192.0.2.0/24\"]", 1);
+    let p = policy(&source);
+    for (ip, expected) in [("192.0.2.7", "accept hosts-may-relay"), ("192.0.3.7", "reject relay-denied")] {
+        let mut c = Client::new(&p, &Limits::new(1024, 1), ip);
+        assert!(c.session.connect(at(0), false).verdict.passes());
+        assert!(c.mail("a@example.net").verdict.passes());
+        assert_eq!(c.rcpt("b@elsewhere.example"), expected);
+    }
+}
+
+#[test]
+fn the_published_schema_and_reference_are_those_of_the_program() {
+    if std::env::var_os("GATEPOST_BLESS").is_some() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/policy/");
+        std::fs::write(format!("{folder}policy.schema.json"), schema()).unwrap();
+        std::fs::write(format!("{folder}REFERENCE.md"), reference()).unwrap();
+        return;
+    }
+    // The messages are short on purpose: both texts are long.
+    assert!(schema() == include_str!("../../policy/policy.schema.json"), "GATEPOST_BLESS=1 cargo test writes it");
+    assert!(reference() == include_str!("../../policy/REFERENCE.md"), "GATEPOST_BLESS=1 cargo test writes it");
 }

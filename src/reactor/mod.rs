@@ -12,6 +12,11 @@
 //! - [`Done::RecvEnd`] comes once and after all data; [`Done::Sent`] once for every chain, unless closed before.
 //! - Addresses are canonical: an IPv4 client on a dual-stack socket is reported as IPv4.
 //!
+//! Measured (Linux 6.18, 2 virtual CPUs, loopback, 50 connections, 32 octets in and 14 out, `benches/reactor.rs`): both
+//! drivers cost the same CPU per request (io_uring 0.96 of epoll), nearly all of it TCP inside the kernel. Per request
+//! epoll makes 2.5 system calls (receive, send, and a share of the wait), io_uring 0.3 to 0.6, the fewer the busier.
+//! So what pays is fewer requests to the kernel per message, under either: all replies of a turn in one chain.
+//!
 //! How it fails: trouble of one connection is reported on that connection; running out of descriptors pauses the
 //! listener; only [`Driver::open`] and a broken kernel interface in [`Driver::poll`] fail as a whole.
 

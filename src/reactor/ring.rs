@@ -29,27 +29,29 @@ impl Ring {
     /// Sets up a ring in the thread that will use it: SINGLE_ISSUER with DEFER_TASKRUN (Linux 6.1) where possible,
     /// COOP_TASKRUN (5.19) below. Without either, io_uring costs more than epoll, and is not used.
     pub(super) fn open(entries: u32) -> Result<Ring, String> {
-        let build = |defer: bool| {
-            let mut builder = IoUring::builder();
-            builder.dontfork().setup_cqsize(entries * 4).setup_clamp().setup_submit_all();
-            if defer {
-                builder.setup_single_issuer().setup_defer_taskrun();
-            } else {
-                builder.setup_coop_taskrun().setup_taskrun_flag();
-            }
-            builder.build(entries)
-        };
-        let (ring, mode) = match build(true) {
-            Ok(ring) => (ring, "SINGLE_ISSUER, DEFER_TASKRUN"),
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => match build(false) {
-                Ok(ring) => (ring, "COOP_TASKRUN"),
-                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-                    return Err("io_uring of this kernel is older than Linux 5.19".into());
-                }
-                Err(e) => return Err(refusal(&e)),
+        let is_unknown = |e: &io::Error| e.raw_os_error() == Some(libc::EINVAL);
+        match Self::build(entries, Mode::Defer) {
+            Err(e) if is_unknown(&e) => match Self::build(entries, Mode::Coop) {
+                Err(e) if is_unknown(&e) => Err("io_uring of this kernel is older than Linux 5.19".into()),
+                Err(e) => Err(refusal(&e)),
+                Ok(ring) => Self::check(ring, Mode::Coop),
             },
-            Err(e) => return Err(refusal(&e)),
+            Err(e) => Err(refusal(&e)),
+            Ok(ring) => Self::check(ring, Mode::Defer),
+        }
+    }
+
+    fn build(entries: u32, mode: Mode) -> io::Result<IoUring> {
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_cqsize(entries * 4).setup_clamp().setup_submit_all();
+        match mode {
+            Mode::Defer => builder.setup_single_issuer().setup_defer_taskrun(),
+            Mode::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
         };
+        builder.build(entries)
+    }
+
+    fn check(ring: IoUring, mode: Mode) -> Result<Ring, String> {
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             return Err("io_uring of this kernel lacks EXT_ARG or NODROP".into());
         }
@@ -58,7 +60,7 @@ impl Ring {
             // A core that waits for clients is idle, not waiting for a disk.
             wait_flags |= EnterFlags::NO_IOWAIT;
         }
-        Ok(Ring { ring, backlog: VecDeque::new(), wait_flags, mode, enters: 0 })
+        Ok(Ring { ring, backlog: VecDeque::new(), wait_flags, mode: mode.name(), enters: 0 })
     }
 
     /// Queues an operation. Order is kept.
@@ -124,6 +126,24 @@ impl Ring {
     /// Takes the completions that are there.
     pub(super) fn completions(&mut self, into: &mut Vec<cqueue::Entry>) {
         into.extend(self.ring.completion());
+    }
+}
+
+/// When the kernel runs the completion work of our operations.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// When we enter it and ask for events.
+    Defer,
+    /// At our next entry for whatever reason.
+    Coop,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Defer => "SINGLE_ISSUER, DEFER_TASKRUN",
+            Mode::Coop => "COOP_TASKRUN",
+        }
     }
 }
 
@@ -211,4 +231,48 @@ pub(super) fn probe(ring: &mut Ring, buffers: &mut BufferRing, pool: &Pool) -> R
         }
     }
     Err(missing("working multishot receive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_modes_pass_the_probe() {
+        for mode in [Mode::Defer, Mode::Coop] {
+            let built = match Ring::build(16, mode) {
+                Ok(built) => built,
+                Err(e) => {
+                    println!("skipped: {} ({})", refusal(&e), mode.name());
+                    continue;
+                }
+            };
+            let mut ring = Ring::check(built, mode).unwrap();
+            let pool = Pool::new(4, 512).unwrap();
+            let mut buffers = BufferRing::register(&ring, 4).unwrap();
+            probe(&mut ring, &mut buffers, &pool).unwrap();
+            assert_eq!(pool.available(), 4);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_keeps_order_and_loses_nothing() {
+        let Ok(mut ring) = Ring::open(16) else { return println!("skipped: no io_uring") };
+        for n in 0..500 {
+            // SAFETY: a no-op points to nothing.
+            unsafe { ring.push(opcode::Nop::new().build().user_data(n)) };
+        }
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            ring.enter(Some(Duration::ZERO)).unwrap();
+            ring.completions(&mut seen);
+        }
+        assert!(seen.iter().map(cqueue::Entry::user_data).eq(0..500));
+    }
+
+    #[test]
+    fn refusals_are_explained() {
+        let text = refusal(&io::Error::from_raw_os_error(libc::EPERM));
+        assert!(text.starts_with("io_uring refused by the kernel (EPERM"), "{text}");
+    }
 }

@@ -54,7 +54,7 @@ fn answer(accounts: &Accounts, ask: SaslAsk) -> SaslAnswer {
         SaslAsk::SharedSecret { user } => SaslAnswer::SharedSecret(accounts.shared_secret(&user)),
         // A certificate speaks for the account of its own name only.
         SaslAsk::External { identity, authzid } => {
-            SaslAnswer::External(identity.eq_ignore_ascii_case(&authzid) && accounts.exists(&authzid))
+            SaslAnswer::External(accounts.may_act_as(&identity, &authzid))
         }
     }
 }

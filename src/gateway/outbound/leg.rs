@@ -51,9 +51,6 @@ impl Machine for Client {
     fn wants_input(&self) -> bool {
         true
     }
-    fn poll_timeout(&self) -> Option<Instant> {
-        Client::poll_timeout(self)
-    }
     fn tls_started(&mut self, now: Instant, facts: TlsFacts) {
         Client::tls_started(self, now, Some(facts.channel_binding));
     }
@@ -77,7 +74,8 @@ impl Leg {
 impl Core {
     pub(in crate::gateway) fn leg_connected(&mut self, mut leg: Box<Leg>, result: io::Result<()>) {
         if let Err(error) = result {
-            self.leg_failed(&mut leg, &format!("cannot connect to {}: {error}", leg.candidate));
+            let reason = format!("cannot connect to {}: {error}", leg.candidate);
+            self.leg_failed(&mut leg, &reason);
             leg.pipe.close_now(&mut self.driver);
             return self.put(leg.id(), End::Leg(leg));
         }

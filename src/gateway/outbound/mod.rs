@@ -23,7 +23,7 @@ use crate::lookup;
 use crate::reactor::Id;
 use crate::smtp::client::{Client, Delivery, Outcome, Speaks, Verification};
 use crate::wire::reply::Reply;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What is to be done on a leg.
@@ -258,6 +258,9 @@ impl Core {
         for index in 0..self.outbound.destinations.len() {
             self.give_up_waiting(index);
             self.close_idle(index);
+            for candidate in self.outbound.destinations[index].due_checks(self.now) {
+                self.open_leg(index, candidate);
+            }
             self.supply(index);
         }
         self.forget_destinations();
@@ -270,9 +273,9 @@ impl Core {
             return;
         }
         let reason = d.last_reason().to_owned();
-        let (late, still) = std::mem::take(&mut d.waiting).into_iter().partition(|job| job.give_up <= now);
+        let (late, still): (VecDeque<Job>, VecDeque<Job>) =
+            std::mem::take(&mut d.waiting).into_iter().partition(|job| job.give_up <= now);
         d.waiting = still;
-        let late: Vec<Job> = late;
         for job in late {
             self.job_ended(job.owner, JobEnd::Unavailable(reason.clone()));
         }

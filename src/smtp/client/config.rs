@@ -5,6 +5,7 @@
 use crate::base::knob::Octets;
 use crate::sasl::client::ClientCredentials;
 use crate::smtp::client::Phase;
+use crate::smtp::client::introduce::Introduce;
 use crate::wire::response::ResponseLimits;
 use std::time::Duration;
 
@@ -65,7 +66,9 @@ impl ClientKnobs {
         match phase {
             Phase::Greeting => self.greeting_timeout,
             Phase::Tls => self.tls_timeout,
-            Phase::Ehlo | Phase::StartTls | Phase::Auth | Phase::Reset | Phase::Idle => self.command_timeout,
+            Phase::Ehlo | Phase::StartTls | Phase::Auth | Phase::Xclient | Phase::Reset | Phase::Idle => {
+                self.command_timeout
+            }
             Phase::Mail => self.mail_timeout,
             Phase::Rcpt => self.rcpt_timeout,
             Phase::Data => self.data_timeout,
@@ -123,6 +126,8 @@ pub struct ClientConfig {
     pub auth: Option<ClientCredentials>,
     /// What to think of a server that gives `helo` as its own name.
     pub own_name: OwnName,
+    /// Whether the backend is told for whom each message is.
+    pub introduce: Introduce,
     /// Times and limits.
     pub knobs: ClientKnobs,
 }
@@ -136,6 +141,7 @@ impl ClientConfig {
             tls: TlsMode::Never,
             auth: None,
             own_name: OwnName::Fine,
+            introduce: Introduce::Never,
             knobs: ClientKnobs::default(),
         }
     }

@@ -47,6 +47,8 @@ pub enum Phase {
     Tls,
     /// AUTH.
     Auth,
+    /// XCLIENT and the EHLO after it.
+    Xclient,
     /// Between messages.
     Idle,
     /// MAIL.
@@ -73,6 +75,7 @@ impl fmt::Display for Phase {
             Phase::StartTls => "STARTTLS",
             Phase::Tls => "TLS handshake",
             Phase::Auth => "AUTH",
+            Phase::Xclient => "XCLIENT",
             Phase::Idle => "idle",
             Phase::Mail => "MAIL",
             Phase::Rcpt => "RCPT",
@@ -218,6 +221,8 @@ pub enum ClientError {
     AuthRefused(Reply),
     /// The exchange failed on our side: a bad challenge, or the server could not prove that it knows the password.
     AuthFailed(String),
+    /// The backend is to be told about clients and does not offer XCLIENT.
+    XclientNotOffered,
     /// The server gives our own name.
     Ourselves {
         /// The name.
@@ -255,6 +260,9 @@ impl fmt::Display for ClientError {
             ),
             ClientError::AuthRefused(reply) => write!(f, "the backend refused the login: {reply}"),
             ClientError::AuthFailed(text) => write!(f, "the login failed: {text}"),
+            ClientError::XclientNotOffered => {
+                f.write_str("the backend is to be told about clients by XCLIENT and does not offer it to us")
+            }
             ClientError::Ourselves { name } => write!(f, "mail loops back to us: the server says it is {name}"),
             ClientError::Abandoned(text) => write!(f, "the body could not be supplied: {text}"),
         }

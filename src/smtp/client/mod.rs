@@ -20,6 +20,7 @@ mod content;
 mod emit;
 mod event;
 mod fit;
+mod introduce;
 mod opening;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ mod transaction;
 pub use crate::sasl::client::ClientCredentials;
 pub use config::{ClientConfig, ClientKnobs, OwnName, Speaks, TlsMode};
 pub use event::{ClientError, Delivery, Event, Fate, Outcome, Phase, Unity, Verification};
+pub use introduce::Introduce;
 
 use crate::base::buf::{Input, Output};
 use crate::base::time::Instant;
@@ -61,6 +63,8 @@ pub struct Client {
 struct Session {
     protection: Protection,
     authenticated: bool,
+    /// The XCLIENT line that was said last.
+    introduced: Option<String>,
     /// Deliveries submitted.
     transactions: u64,
 }
@@ -82,6 +86,8 @@ enum Protection {
 enum State {
     Opening(Opening),
     Ready,
+    /// The backend is being told about the client of this message; the line, when it has not been said yet.
+    Introducing(Box<Delivery>, Option<String>),
     Delivering(Box<Transaction>),
     Verifying(Box<Callout>),
     Leaving,
@@ -98,6 +104,9 @@ enum Owed {
     /// Not a reply: the driver's word that TLS stands.
     Handshake,
     Auth,
+    Xclient,
+    /// EHLO after XCLIENT.
+    EhloAgain,
     Mail,
     Rcpt,
     Go,
@@ -119,6 +128,7 @@ impl Owed {
             Owed::StartTls => Phase::StartTls,
             Owed::Handshake => Phase::Tls,
             Owed::Auth => Phase::Auth,
+            Owed::Xclient | Owed::EhloAgain => Phase::Xclient,
             Owed::Mail | Owed::CalloutMail => Phase::Mail,
             Owed::Rcpt | Owed::CalloutRcpt => Phase::Rcpt,
             Owed::Go => Phase::Data,
@@ -198,6 +208,14 @@ impl Client {
         }
         debug_assert!(!delivery.recipients.is_empty());
         debug_assert!(delivery.recipients.iter().all(|i| (*i as usize) < delivery.envelope.recipients.len()));
+        self.session.transactions += 1;
+        self.introduce(now, delivery);
+        self.rearm(now);
+        Ok(())
+    }
+
+    /// Begins the dialogue of a message, unless it does not fit.
+    fn begin(&mut self, now: Instant, delivery: Delivery) {
         match fit::message(&delivery, &self.offered, &self.config.knobs) {
             Err(reply) => {
                 let refused = |i: &u32| (*i, Fate::Refused { reply: reply.clone(), at: Phase::Mail });
@@ -206,16 +224,13 @@ impl Client {
                 self.events.push_back(Event::Finished(Outcome { recipients, reusable: true, answered: true }));
             }
             Ok(fit) => {
-                self.session.transactions += 1;
                 let misfits = self.misfits(&delivery);
                 let transaction = Transaction::new(delivery, fit, misfits, self.manner());
                 self.state = State::Delivering(Box::new(transaction));
                 self.timer.delivery = Some(now + self.config.knobs.delivery_timeout);
                 self.advance();
-                self.rearm(now);
             }
         }
-        Ok(())
     }
 
     /// Recipients, by place, that cannot be told to this backend in this transaction.
@@ -278,6 +293,7 @@ impl Client {
 
     /// The backend said something. Takes all whole replies off `input`.
     pub fn handle_bytes(&mut self, now: Instant, input: &mut Input<'_>) {
+        self.timer.now = now;
         while !self.is_closed() {
             if self.owed.front() == Some(&Owed::Handshake) {
                 if !input.is_empty() {
@@ -417,11 +433,15 @@ impl Client {
             self.owed.pop_front();
         }
         match owed {
-            Owed::Reset if reply.is_positive() => self.advance(),
+            Owed::Reset if reply.is_positive() => {
+                self.introduce_now();
+                self.advance();
+            }
             Owed::Reset => self.fail(ClientError::Senseless { at: Phase::Reset, reply }),
             Owed::Quit => self.fail(ClientError::Quit),
             Owed::Mail | Owed::Rcpt | Owed::Go | Owed::Final | Owed::Abort => self.delivery_reply(owed, reply),
             Owed::CalloutMail | Owed::CalloutRcpt => self.callout_reply(owed, reply),
+            Owed::Xclient | Owed::EhloAgain => self.xclient_reply(self.timer.now, owed, reply),
             _ => self.opening_reply(owed, reply),
         }
     }
@@ -551,6 +571,9 @@ impl Client {
             State::Delivering(mut transaction) => {
                 transaction.lost(at, &error);
                 self.events.push_back(Event::Finished(transaction.outcome(false)));
+            }
+            State::Introducing(delivery, _) => {
+                self.events.push_back(Event::Finished(introduce::not_begun(&delivery, at, &error)));
             }
             State::Verifying(callout) => self.events.push_back(Event::Verified(callout.lost(&error))),
             State::Leaving => {

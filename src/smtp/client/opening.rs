@@ -9,6 +9,7 @@ use crate::sasl;
 use crate::sasl::client::Exchange;
 use crate::smtp::client::config::{OwnName, Speaks, TlsMode};
 use crate::smtp::client::event::{ClientError, Event, Phase};
+use crate::smtp::client::introduce::Introduce;
 use crate::smtp::client::{Client, Owed, Protection, State};
 use crate::wire::reply::Reply;
 use crate::wire::response::{Capabilities, ResponseParser};
@@ -69,7 +70,7 @@ impl Client {
             // RFC 3207 §4.2: forget what was learnt in clear and ask again.
             self.offered = Capabilities::default();
             self.parser = ResponseParser::new(self.config.knobs.response_limits());
-            self.say_hello();
+            self.say_hello(Owed::Ehlo);
         }
         self.rearm(now);
     }
@@ -79,16 +80,16 @@ impl Client {
         self.fail(ClientError::TlsFailed(text.into()));
     }
 
-    fn say_hello(&mut self) {
+    pub(super) fn say_hello(&mut self, owed: Owed) {
         let verb = if self.config.speaks == Speaks::Lmtp { "LHLO" } else { "EHLO" };
         let line = format!("{verb} {}\r\n", self.config.helo);
-        self.say(Owed::Ehlo, &line);
+        self.say(owed, &line);
     }
 
     /// The reply to one of the commands before readiness.
     pub(super) fn opening_reply(&mut self, owed: Owed, reply: Reply) {
         match (owed, reply.code) {
-            (Owed::Greeting, 220) => self.say_hello(),
+            (Owed::Greeting, 220) => self.say_hello(Owed::Ehlo),
             (Owed::Ehlo, 250) => self.greeted(Capabilities::from_ehlo(&reply)),
             (Owed::Ehlo, 500 | 502 | 504 | 550) if self.config.speaks == Speaks::Smtp => {
                 // RFC 5321 §3.2: a server that does not know EHLO is greeted with HELO.
@@ -139,6 +140,9 @@ impl Client {
         }
         if self.config.auth.is_some() && !self.session.authenticated {
             return self.log_in();
+        }
+        if self.config.introduce == Introduce::Xclient && self.offered.xclient.is_empty() {
+            return self.fail(ClientError::XclientNotOffered);
         }
         self.state = State::Ready;
         self.events.push_back(Event::Ready);

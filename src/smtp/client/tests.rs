@@ -10,6 +10,7 @@
 
 mod delivery;
 mod failures;
+mod hostile;
 mod opening;
 
 use super::*;
@@ -76,6 +77,7 @@ struct Run {
     binary: bool,
     in_file: bool,
     addresses: Vec<&'static str>,
+    client_address: Option<std::net::SocketAddr>,
     rng: fastrand::Rng,
     trail: String,
 }
@@ -97,6 +99,7 @@ impl Run {
             binary: false,
             in_file: false,
             addresses: vec!["a@example.test", "b@example.test", "c@example.test"],
+            client_address: None,
             rng: fastrand::Rng::with_seed(seed),
             trail: String::new(),
         };
@@ -199,6 +202,7 @@ impl Run {
             "binary" => self.binary = true,
             "file" => self.in_file = true,
             "to" => self.addresses = argument.split(',').map(|a| &*Box::leak(a.to_owned().into_boxed_str())).collect(),
+            "from" => self.client_address = argument.parse().ok(),
             "utf8" => self.parameters.smtputf8 = true,
             "ret" => self.parameters.ret = Some(crate::base::envelope::Ret::Headers),
             "declare-binary" => self.parameters.body = BodyType::BinaryMime,
@@ -234,7 +238,7 @@ impl Run {
             origin: Origin {
                 session: SessionId(1),
                 received: WallTime::default(),
-                client: None,
+                client: self.client_address,
                 helo: "h".into(),
                 protocol: Protocol::default(),
                 user: None,

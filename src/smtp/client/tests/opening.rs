@@ -192,3 +192,52 @@ fn a_server_that_cannot_prove_the_password_is_not_trusted() {
     run.hear(b"235 welcome\r\n".to_vec());
     assert!(run.reported.pop_front().unwrap().starts_with("closed: the login failed"));
 }
+
+#[test]
+fn the_backend_is_told_about_each_client_once() {
+    let config = ClientConfig { introduce: Introduce::Xclient, ..plain() };
+    let hello =
+        "S: 220 mx\nC: EHLO gate.example.test\nS: 250-mx\nS: 250 XCLIENT NAME ADDR PORT PROTO HELO LOGIN FUTURE\n";
+    let again = format!("S: 220 mx\n{}", hello.strip_prefix("S: 220 mx\n").unwrap());
+    let refused = "C: MAIL FROM:<s@example.org>\nS: 450 no\n= finished 0 refused at MAIL: 450 no; reusable\n";
+    let first = "C: XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=h LOGIN=[UNAVAILABLE]\n";
+    let v6 = "C: XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::7 PORT=1 PROTO=SMTP HELO=h LOGIN=[UNAVAILABLE]\n";
+    let nobody =
+        "C: XCLIENT NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=SMTP HELO=h LOGIN=[UNAVAILABLE]\n";
+    trace(
+        config.clone(),
+        &format!(
+            "{hello}= ready\n> from 192.0.2.7:4711\n> deliver all 0\n{first}{again}{refused}> deliver all 0\n{refused}\
+             > from [2001:db8::7]:1\n> deliver all 0\n{v6}{again}{refused}> from nobody\n> deliver all 0\n{nobody}{again}{refused}"
+        ),
+    );
+    // After RSET, without PIPELINING, the introduction waits for the reply.
+    trace(
+        config.clone(),
+        &format!(
+            "{hello}= ready\n> from 192.0.2.7:4711\n> deliver all 0\n{first}{again}C: MAIL FROM:<s@example.org>\nS: 250 ok\n\
+             C: RCPT TO:<a@example.test>\nS: 550 no\nC: RSET\n= finished 0 refused at RCPT: 550 no; reusable\n\
+             > from [2001:db8::7]:1\n> deliver all 0\nS: 250 reset\n{v6}{again}{refused}"
+        ),
+    );
+    trace(
+        config.clone(),
+        &format!(
+            "{hello}= ready\n> from 192.0.2.7:4711\n> deliver all 0\n{first}S: 550 5.7.0 not you\n\
+             = finished 0 refused at XCLIENT: 550 5.7.0 not you; spent\n\
+             = closed: the backend would not talk to us (XCLIENT): 550 5.7.0 not you"
+        ),
+    );
+    trace(
+        config.clone(),
+        &format!(
+            "{hello}= ready\n> from 192.0.2.7:4711\n> deliver all 0\n{first}> eof\n\
+             = finished 0 lost at XCLIENT; spent, stale\n= closed: the backend closed the connection (XCLIENT)"
+        ),
+    );
+    trace(
+        config,
+        "S: 220 mx\nC: EHLO gate.example.test\nS: 250 mx\n\
+         = closed: the backend is to be told about clients by XCLIENT and does not offer it to us",
+    );
+}

@@ -13,22 +13,25 @@
 //!
 //! How it fails: as the room says; [`Uring::open`] says in one line why io_uring is not to be had.
 
-use super::accept::{ARMED, LEAVING, Listener, PAUSED, RESTING, Valve, is_clients_fault};
-use super::marks::Marks;
-use super::outgoing::Outgoing;
-use super::pool::{Pool, RecvBuf};
-use super::ring::{BufferRing, GROUP, Ring, probe};
-use super::socket::{canonical, discard, outgoing_socket};
-use super::{Close, Counters, Done, End, Id, ReactorKnobs, Waker};
-use crate::base::buf::Chain;
+mod listeners;
+mod receiving;
+mod sending;
+
 use crate::base::id::{Slot, Slots};
+use crate::reactor::accept::{Listener, RESTING, Valve};
+use crate::reactor::marks::Marks;
+use crate::reactor::outgoing::Outgoing;
+use crate::reactor::pool::Pool;
+use crate::reactor::ring::{BufferRing, Ring, probe};
+use crate::reactor::socket::{discard, outgoing_socket};
+use crate::reactor::{Close, Counters, Done, End, Id, ReactorKnobs, Waker};
 use io_uring::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockRef};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
@@ -129,9 +132,8 @@ enum Entry {
     Listener(Box<Listener>),
 }
 
-/// Memory of an idle connection in this driver, with its place in the table.
-#[cfg(test)]
-pub(super) const CONN_OCTETS: usize = size_of::<(u32, Option<Entry>)>();
+// An idle connection costs no more than its place in the table.
+const _: () = assert!(size_of::<(u32, Option<Entry>)>() <= 64);
 
 /// The io_uring driver. See [`super::Driver`] for what its methods mean.
 pub struct Uring {
@@ -165,7 +167,7 @@ impl fmt::Debug for Uring {
 
 impl Uring {
     /// Opens the ring and proves that it can do what is needed. Both results are one line for the log.
-    pub(super) fn open(knobs: &ReactorKnobs) -> Result<(Uring, String), String> {
+    pub(in crate::reactor) fn open(knobs: &ReactorKnobs) -> Result<(Uring, String), String> {
         let count = knobs.recv_buffers.checked_next_power_of_two().unwrap_or(1 << 15);
         let pool = Pool::new(count, knobs.recv_buffer_octets)
             .map_err(|e| format!("no memory for {count} receive buffers ({e})"))?;
@@ -194,11 +196,11 @@ impl Uring {
         Ok((driver, reason))
     }
 
-    pub(super) fn waker(&self) -> Waker {
+    pub(in crate::reactor) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(in crate::reactor) fn counters(&self) -> Counters {
         Counters {
             kernel_entries: self.counters.kernel_entries + self.ring.enters,
             buffers_on_loan: self.pool.on_loan().into(),
@@ -230,85 +232,6 @@ impl Uring {
         unsafe { self.start(entry, Kind::Wake, NOBODY) };
     }
 
-    // ---- listeners
-
-    pub(super) fn listen(&mut self, socket: TcpListener) -> io::Result<Id> {
-        let id = self.entries.insert(Entry::Listener(Box::new(Listener::new(socket)?)));
-        self.arm_accept(id);
-        Ok(id)
-    }
-
-    fn arm_accept(&mut self, id: Id) {
-        let Some(Entry::Listener(l)) = self.entries.get_mut(id) else { return };
-        if !l.is_wanted() || l.marks.has(ARMED) {
-            return;
-        }
-        l.marks.set(ARMED);
-        let entry = opcode::AcceptMulti::new(types::Fd(l.socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        // SAFETY: a multishot accept points to nothing; the socket is open until the entry is removed.
-        unsafe { self.start(entry, Kind::Accept, id) };
-    }
-
-    pub(super) fn pause_accept(&mut self, id: Id, on: bool) {
-        let Some(Entry::Listener(l)) = self.entries.get_mut(id) else { return };
-        l.marks.put(PAUSED, on);
-        if !on {
-            self.arm_accept(id);
-        } else if l.marks.has(ARMED) {
-            self.cancel(Kind::Accept, id);
-        }
-    }
-
-    pub(super) fn unlisten(&mut self, id: Id) {
-        let Some(Entry::Listener(l)) = self.entries.get_mut(id) else { return };
-        l.marks.set(LEAVING);
-        if l.marks.has(ARMED) {
-            self.cancel(Kind::Accept, id);
-        } else {
-            self.entries.remove(id);
-        }
-    }
-
-    fn on_accept(&mut self, id: Id, result: i32, more: bool, out: &mut Vec<Done>) {
-        let stream = (result >= 0).then(|| {
-            // SAFETY: the kernel has just opened this descriptor for us.
-            unsafe { TcpStream::from_raw_fd(result) }
-        });
-        let Some(Entry::Listener(l)) = self.entries.get_mut(id) else { return };
-        if !more {
-            l.marks.clear(ARMED);
-        }
-        if l.marks.has(LEAVING) {
-            if !more {
-                self.entries.remove(id);
-            }
-            return;
-        }
-        match stream {
-            Some(stream) => {
-                self.counters.accepts += 1;
-                self.counters.kernel_entries += 1;
-                // Multishot accept leaves no room for addresses. A client that is gone already has none.
-                if let (Ok(peer), Ok(local)) = (stream.peer_addr(), l.local_of(&stream)) {
-                    let conn = self.insert(stream, Phase::Open);
-                    out.push(Done::Accepted { listener: id, conn, peer: canonical(peer), local });
-                }
-            }
-            None => {
-                let error = io::Error::from_raw_os_error(-result);
-                let harmless = is_clients_fault(&error) || matches!(-result, libc::ECANCELED | libc::EAGAIN);
-                if !harmless && !l.marks.has(RESTING) {
-                    self.counters.accept_failures += 1;
-                    self.counters.accepts_shed += u64::from(self.valve.rest(id, l, &error));
-                    out.push(Done::AcceptFailed { listener: id, error });
-                }
-            }
-        }
-        if !more {
-            self.arm_accept(id);
-        }
-    }
-
     // ---- connections
 
     fn insert(&mut self, stream: TcpStream, phase: Phase) -> Id {
@@ -324,13 +247,13 @@ impl Uring {
         }))
     }
 
-    pub(super) fn adopt(&mut self, stream: TcpStream) -> io::Result<Id> {
+    pub(in crate::reactor) fn adopt(&mut self, stream: TcpStream) -> io::Result<Id> {
         stream.set_nodelay(true)?;
         self.counters.kernel_entries += 1;
         Ok(self.insert(stream, Phase::Open))
     }
 
-    pub(super) fn connect(&mut self, to: SocketAddr, bind: Option<IpAddr>) -> io::Result<Id> {
+    pub(in crate::reactor) fn connect(&mut self, to: SocketAddr, bind: Option<IpAddr>) -> io::Result<Id> {
         let socket = outgoing_socket(to, bind)?;
         self.counters.connects += 1;
         self.counters.kernel_entries += 2;
@@ -374,232 +297,9 @@ impl Uring {
         self.touch(id);
     }
 
-    // ---- receiving
-
-    pub(super) fn recv(&mut self, id: Id, on: bool) {
-        let Some(conn) = self.conn(id) else { return };
-        if conn.phase == Phase::Finishing || conn.marks.has(ENDED) {
-            return;
-        }
-        conn.marks.put(WANTED, on);
-        self.touch(id);
-    }
-
-    /// Has the connection's reception looked at when the next turn begins.
-    fn touch(&mut self, id: Id) {
-        if let Some(conn) = self.conn(id)
-            && !conn.marks.has(DIRTY)
-        {
-            conn.marks.set(DIRTY);
-            self.dirty.push(id);
-        }
-    }
-
-    /// Makes the reception what its owner wants it to be.
-    fn settle(&mut self, id: Id, out: &mut Vec<Done>) {
-        let Some(conn) = self.conn(id) else { return };
-        conn.marks.clear(DIRTY);
-        if matches!(conn.phase, Phase::Connecting | Phase::Finishing) || conn.marks.has(ENDED) {
-            return;
-        }
-        let armed = conn.ops.has(RECV);
-        if !conn.marks.has(WANTED) {
-            if armed && !conn.marks.has(CANCELLING) {
-                conn.marks.set(CANCELLING);
-                self.cancel(Kind::Recv, id);
-            }
-            return;
-        }
-        if let Some(parked) = conn.parked.take() {
-            let buf = |piece| Done::Recv { conn: id, buf: RecvBuf::copied(piece) };
-            out.extend(parked.pieces.into_iter().map(buf));
-            if let Some(why) = parked.end {
-                conn.marks.set(ENDED);
-                out.push(Done::RecvEnd { conn: id, why });
-                return;
-            }
-        }
-        if !armed && !conn.marks.has(STARVED) {
-            self.arm_recv(id);
-        }
-    }
-
-    fn arm_recv(&mut self, id: Id) {
-        let Some(Conn { stream: Some(stream), ops, .. }) = self.conn(id) else { return };
-        debug_assert!(!ops.has(RECV));
-        ops.set(RECV);
-        let entry = opcode::RecvMulti::new(types::Fd(stream.as_raw_fd()), GROUP).build();
-        // SAFETY: the kernel writes into buffers of the ring only; those are mapped until the ring is closed.
-        unsafe { self.start(entry, Kind::Recv, id) };
-    }
-
-    fn on_recv(&mut self, id: Id, result: i32, flags: u32, out: &mut Vec<Done>) {
-        // Whoever asked for it, the buffer is ours again: as a loan that returns by itself.
-        let buf = cqueue::buffer_select(flags).map(|bid| self.pool.lend(bid, usize::try_from(result).unwrap_or(0)));
-        let more = cqueue::more(flags);
-        let Some(Entry::Conn(conn)) = self.entries.get_mut(id) else { return };
-        if !more {
-            conn.ops.clear(RECV);
-            conn.marks.clear(CANCELLING);
-        }
-        if matches!(conn.phase, Phase::Finishing | Phase::Closing) {
-            return self.release(id, out);
-        }
-        if let Some(buf) = buf.filter(|b| !b.is_empty()) {
-            self.counters.recvs += 1;
-            self.counters.recv_octets += buf.len() as u64;
-            if conn.marks.has(WANTED) {
-                out.push(Done::Recv { conn: id, buf });
-            } else {
-                self.counters.parked_octets += buf.len() as u64;
-                conn.parked.get_or_insert_default().pieces.push_back(buf[..].into());
-            }
-        }
-        if !more {
-            self.on_recv_over(id, result, out);
-        }
-    }
-
-    /// A multishot receive has come to its end with `result`.
-    fn on_recv_over(&mut self, id: Id, result: i32, out: &mut Vec<Done>) {
-        let Some(conn) = self.conn(id) else { return };
-        let why = match -result {
-            libc::ENOBUFS => {
-                conn.marks.set(STARVED);
-                self.starved.push_back(id);
-                self.counters.enobufs += 1;
-                return;
-            }
-            // Cancelled because it was switched off (it may be on again), or ended by a full completion queue.
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN => return self.touch(id),
-            _ if result > 0 => return self.touch(id),
-            0 => End::Eof,
-            errno => End::Failed(io::Error::from_raw_os_error(errno)),
-        };
-        if conn.marks.has(WANTED) {
-            conn.marks.set(ENDED);
-            out.push(Done::RecvEnd { conn: id, why });
-        } else {
-            conn.parked.get_or_insert_default().end = Some(why);
-        }
-    }
-
-    /// Arms as many of the connections that wait for buffers as there are buffers.
-    fn feed_starved(&mut self) {
-        let n = self.starved.len().min(self.pool.available() as usize);
-        for id in self.starved.drain(..n).collect::<Vec<_>>() {
-            if let Some(conn) = self.conn(id) {
-                conn.marks.clear(STARVED);
-                self.touch(id);
-            }
-        }
-    }
-
-    // ---- sending
-
-    pub(super) fn send(&mut self, id: Id, chain: Chain) {
-        let Some(conn) = self.conn(id) else { return };
-        debug_assert!(conn.flight.is_none(), "one chain may be open per connection");
-        if conn.phase == Phase::Finishing {
-            return;
-        }
-        let connecting = conn.phase == Phase::Connecting;
-        self.counters.sends += 1;
-        if chain.is_empty() {
-            self.pending.push(Done::Sent { conn: id, octets: 0, result: Ok(()) });
-            return;
-        }
-        let out = Outgoing::new(chain);
-        let flight = match self.spare_flights.pop() {
-            Some(mut spare) => {
-                spare.out = out;
-                spare
-            }
-            // SAFETY: a msghdr is integers and pointers, for which all zero is a value (nothing).
-            None => Box::new(Flight { out, slices: Vec::new(), header: unsafe { mem::zeroed() } }),
-        };
-        if let Some(conn) = self.conn(id) {
-            conn.flight = Some(flight);
-        }
-        if !connecting {
-            self.push_send(id);
-        }
-    }
-
-    /// Queues what is left of the open chain. MSG_WAITALL has the kernel finish partial writes by itself.
-    fn push_send(&mut self, id: Id) {
-        let Some(conn) = self.conn(id) else { return };
-        let (Some(stream), Some(flight)) = (&conn.stream, &mut conn.flight) else { return };
-        conn.ops.set(SEND);
-        let fd = types::Fd(stream.as_raw_fd());
-        let Flight { out, slices, header } = &mut **flight;
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let single = if out.pieces_len() == 1 { out.pieces().next() } else { None };
-        let entry = match single {
-            Some(piece) => {
-                let octets = piece.len().min(i32::MAX as usize) as u32;
-                opcode::Send::new(fd, piece.as_ptr(), octets).flags(flags).build()
-            }
-            None => {
-                slices.clear();
-                slices.extend(
-                    out.pieces()
-                        .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() }),
-                );
-                header.msg_iov = slices.as_mut_ptr();
-                header.msg_iovlen = slices.len();
-                opcode::SendMsg::new(fd, header).flags(flags as u32).build()
-            }
-        };
-        // SAFETY: header, slices and chain are in the boxed flight, which is neither changed nor dropped before the
-        // completion; segments own or share their octets.
-        unsafe { self.start(entry, Kind::Send, id) };
-    }
-
-    fn on_send(&mut self, id: Id, result: i32, out: &mut Vec<Done>) {
-        let Some(Entry::Conn(conn)) = self.entries.get_mut(id) else { return };
-        conn.ops.clear(SEND);
-        let Some(flight) = &mut conn.flight else { return };
-        if let Ok(octets) = usize::try_from(result) {
-            self.counters.sent_octets += octets as u64;
-            flight.out.advance(octets);
-        }
-        if conn.phase == Phase::Closing {
-            conn.flight = None;
-            return self.release(id, out);
-        }
-        let result = match -result {
-            _ if flight.out.is_done() => Ok(()),
-            libc::EINTR | libc::EAGAIN => return self.push_send(id),
-            0 => Err(io::ErrorKind::WriteZero.into()),
-            errno @ 1.. => Err(io::Error::from_raw_os_error(errno)),
-            _ => {
-                self.counters.send_waits += 1;
-                return self.push_send(id);
-            }
-        };
-        self.sent(id, result, out);
-    }
-
-    /// The open chain is done with: reports it, or goes on closing.
-    fn sent(&mut self, id: Id, result: io::Result<()>, out: &mut Vec<Done>) {
-        let Some(conn) = self.conn(id) else { return };
-        let Some(mut flight) = conn.flight.take() else { return };
-        let octets = flight.out.taken();
-        if conn.phase == Phase::Finishing {
-            self.depart(id, Close::Graceful);
-        } else {
-            out.push(Done::Sent { conn: id, octets, result });
-        }
-        if self.spare_flights.len() < SPARE_FLIGHTS_MAX {
-            flight.out = Outgoing::new(Chain::new());
-            self.spare_flights.push(flight);
-        }
-    }
-
     // ---- closing
 
-    pub(super) fn close(&mut self, id: Id, how: Close) {
+    pub(in crate::reactor) fn close(&mut self, id: Id, how: Close) {
         let Some(conn) = self.conn(id) else { return };
         if how == Close::Graceful && conn.ops.has(SEND) {
             conn.phase = Phase::Finishing;
@@ -662,7 +362,7 @@ impl Uring {
 
     // ---- the turn
 
-    pub(super) fn poll(&mut self, out: &mut Vec<Done>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(in crate::reactor) fn poll(&mut self, out: &mut Vec<Done>, timeout: Option<Duration>) -> io::Result<()> {
         let before = out.len();
         self.counters.turns += 1;
         self.hand_out(out);
