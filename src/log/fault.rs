@@ -363,7 +363,8 @@ impl Disk for FaultDisk {
     fn write_at(&self, file: &FaultFile, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut s = self.0.lock();
         let cut = s.step()?;
-        let mut data: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
+        let mut data = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+        parts.iter().for_each(|p| data.extend_from_slice(p));
         if s.short_writes && data.len() > 1 && s.rng.bool() {
             let n = s.rng.usize(1..data.len());
             data.truncate(n);

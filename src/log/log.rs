@@ -134,7 +134,6 @@ impl<F> Segment<F> {
 pub struct Log<D: Disk> {
     disk: D,
     directory: PathBuf,
-    _lock: D::File,
     options: LogOptions,
     segments: BTreeMap<u32, Segment<D::File>>,
     active: Option<u32>,
@@ -142,10 +141,14 @@ pub struct Log<D: Disk> {
     previous: Option<u32>,
     next_segment: u32,
     next_sequence: u64,
+    /// A renaming may not be durable yet, because its sync failed.
+    names_unsynced: bool,
     staged: Vec<Staged>,
     staged_octets: u64,
     supply: Supply<D>,
     counters: LogCounters,
+    /// Last, so that it is let go last.
+    _lock: D::File,
 }
 
 impl<D: Disk> Log<D> {
@@ -188,6 +191,7 @@ impl<D: Disk> Log<D> {
             active: None,
             previous: None,
             next_sequence: 1,
+            names_unsynced: false,
             staged: Vec::new(),
             staged_octets: 0,
             counters: LogCounters::default(),
@@ -402,6 +406,10 @@ impl<D: Disk> Log<D> {
 
     /// Takes a spare, makes its header durable, then gives it its name and makes that durable.
     fn begin_segment(&mut self) -> Result<u32, LogError> {
+        if self.names_unsynced {
+            // A recycled file whose old name is still the durable one must keep its old header.
+            self.sync_names()?;
+        }
         let number = self.next_segment;
         let (from, to) = (self.supply.take()?.path(&self.directory), Name::Segment(number).path(&self.directory));
         let failed = |e: io::Error| LogError::disk("beginning", &to, &e);
@@ -418,6 +426,14 @@ impl<D: Disk> Log<D> {
         self.segments.insert(number, Segment::new(file, mark, octets));
         self.active = Some(number);
         Ok(number)
+    }
+
+    fn sync_names(&mut self) -> Result<(), LogError> {
+        self.names_unsynced = true;
+        let e = |e: io::Error| LogError::disk("syncing", &self.directory, &e);
+        self.disk.sync_directory(&self.directory).map_err(e)?;
+        self.names_unsynced = false;
+        Ok(())
     }
 
     /// What the next header must say about earlier segments.
@@ -491,11 +507,13 @@ impl<D: Disk> Log<D> {
     /// Gives back segments in which nothing is alive. Returns their numbers, once that is durable: records that were
     /// kept only because of what stood in those segments may be released then.
     pub fn collect(&mut self) -> Result<Vec<u32>, LogError> {
+        self.retire_dead_active();
         let idle = |n: &u32, s: &Segment<D::File>| s.live.is_empty() && self.active != Some(*n);
         let dead: Vec<u32> = self.segments.iter().filter(|(n, s)| idle(n, s)).map(|(n, _)| *n).collect();
         if dead.is_empty() {
             return Ok(dead);
         }
+        self.names_unsynced = true;
         for number in &dead {
             let name = Name::Segment(*number);
             let path = name.path(&self.directory);
@@ -508,9 +526,18 @@ impl<D: Disk> Log<D> {
             self.segments.remove(number);
             self.counters.segments_freed += 1;
         }
-        let e = |e: io::Error| LogError::disk("syncing", &self.directory, &e);
-        self.disk.sync_directory(&self.directory).map_err(e)?;
+        self.sync_names()?;
         Ok(dead)
+    }
+
+    /// An active segment in which nothing is alive any more begins a new life once half of it is used: a file system
+    /// that is full otherwise could never be written to again.
+    fn retire_dead_active(&mut self) {
+        let Some(number) = self.active else { return };
+        if self.segments.get(&number).is_some_and(|s| s.live.is_empty() && s.end > s.octets / 2) {
+            self.previous = Some(number);
+            self.active = None;
+        }
     }
 
     /// Stages copies of live records of the segment with least alive, if a quarter of it or less is alive (or it was

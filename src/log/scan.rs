@@ -152,7 +152,7 @@ fn find(bytes: &[u8], mark: u64, number: u32) -> (Vec<Header>, Vec<Hole>) {
             continue;
         }
         let next_batch = align(at as u64, PAGE) as usize;
-        if next_batch != at && bytes[at..next_batch.min(bytes.len())].iter().all(|b| *b == 0) {
+        if next_batch != at && is_zero(&bytes[at..next_batch.min(bytes.len())]) {
             at = next_batch; // the rest of the page behind a batch
             continue;
         }
@@ -161,7 +161,7 @@ fn find(bytes: &[u8], mark: u64, number: u32) -> (Vec<Header>, Vec<Hole>) {
         let resumed = loop {
             let Some(found) = bytes.get(to..).and_then(|rest| finder.find(rest)) else { break bytes.len() };
             to += found;
-            if to as u64 % ALIGN == 0 && whole(bytes, to, mark, number).is_some() {
+            if (to as u64).is_multiple_of(ALIGN) && whole(bytes, to, mark, number).is_some() {
                 break to;
             }
             to += 1;
@@ -173,6 +173,12 @@ fn find(bytes: &[u8], mark: u64, number: u32) -> (Vec<Header>, Vec<Hole>) {
         at = resumed;
     }
     (records, holes)
+}
+
+/// Whether the rest of a page was padding.
+fn is_zero(page: &[u8]) -> bool {
+    const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    page == &ZEROS[..page.len()]
 }
 
 fn header_at(bytes: &[u8], at: usize, mark: u64, number: u32) -> Option<Header> {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Version of the layout.
 pub(crate) const VERSION: u32 = 1;
@@ -122,13 +123,15 @@ pub(crate) struct Supply<D: Disk> {
     spares_max: usize,
     ready: Vec<u32>,
     making: Option<(u32, Outcome)>,
+    /// Tells the background job that nobody waits any more.
+    cancelled: Arc<AtomicBool>,
     next: u32,
 }
 
 impl<D: Disk> Supply<D> {
     /// `ready` are the numbers of spares found on disk, `next` a number above all of them.
     pub fn new(disk: D, directory: PathBuf, octets: u64, spares_max: usize, ready: Vec<u32>, next: u32) -> Supply<D> {
-        Supply { disk, directory, octets, spares_max, ready, making: None, next }
+        Supply { disk, directory, octets, spares_max, ready, making: None, cancelled: Arc::default(), next }
     }
 
     /// Spares that can be taken at once.
@@ -150,8 +153,9 @@ impl<D: Disk> Supply<D> {
         let outcome = Outcome::default();
         let (disk, directory, octets, theirs) =
             (self.disk.clone(), self.directory.clone(), self.octets, outcome.clone());
+        let cancelled = self.cancelled.clone();
         self.disk.background(Box::new(move || {
-            let made = make_spare(&disk, &directory, number, octets);
+            let made = make_spare(&disk, &directory, number, octets, &cancelled);
             *theirs.lock() = Some(made);
         }));
         self.making = Some((number, outcome));
@@ -205,10 +209,28 @@ impl<D: Disk> Supply<D> {
     }
 }
 
+impl<D: Disk> Drop for Supply<D> {
+    /// Waits for the background job, so that nothing touches the directory once its lock is gone.
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        while self.making.is_some() {
+            if self.gather().is_none() && self.making.is_some() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+}
+
 /// Writes a file of zeros, makes it durable, and only then calls it a spare.
-fn make_spare<D: Disk>(disk: &D, directory: &Path, number: u32, octets: u64) -> Result<(), LogError> {
+fn make_spare<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    number: u32,
+    octets: u64,
+    cancelled: &AtomicBool,
+) -> Result<(), LogError> {
     let path = Name::New(number).path(directory);
-    let made = write_zeros(disk, &path, octets)
+    let made = write_zeros(disk, &path, octets, cancelled)
         .and_then(|()| disk.rename(&path, &Name::Spare(number).path(directory)))
         .map_err(|e| LogError::disk("making", &path, &e));
     if made.is_err() {
@@ -220,7 +242,7 @@ fn make_spare<D: Disk>(disk: &D, directory: &Path, number: u32, octets: u64) -> 
 /// Zeros are written in pieces, each synced, so that commits beside it never wait for all of it.
 const PIECE_OCTETS: usize = 2 << 20;
 
-fn write_zeros<D: Disk>(disk: &D, path: &Path, octets: u64) -> io::Result<()> {
+fn write_zeros<D: Disk>(disk: &D, path: &Path, octets: u64, cancelled: &AtomicBool) -> io::Result<()> {
     // Asking first keeps a full disk from being written to its last octet at every attempt.
     if disk.free_octets(path.parent().unwrap_or(path))? < octets {
         return Err(io::ErrorKind::StorageFull.into());
@@ -229,6 +251,9 @@ fn write_zeros<D: Disk>(disk: &D, path: &Path, octets: u64) -> io::Result<()> {
     let zeros = vec![0u8; PIECE_OCTETS.min(usize::try_from(octets).unwrap_or(PIECE_OCTETS))];
     let mut at = 0;
     while at < octets {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let n = (octets - at).min(zeros.len() as u64);
         write_all_at(disk, &file, at, &mut [IoSlice::new(&zeros[..n as usize])])?;
         disk.sync_data(&file)?;

@@ -179,7 +179,9 @@ impl<'l> Checker<'l> {
                     return Err(Fault::new(span.clone(), message, format!("a list; declare it as [list.{name}]"))
                         .near(near.as_deref()));
                 };
-                if kind == Type::Flag || kind.is_number() || (!list.serves(kind) && !list.is_empty()) {
+                // A file may get such entries later, and an empty list is a place to fill in.
+                if kind == Type::Flag || kind.is_number() || (!list.serves(kind) && !list.from_file && !list.is_empty())
+                {
                     let word = &cx.text[item.span.clone()];
                     let message = format!("`@{name}` has nothing that `{word}` ({}) could be", kind.word());
                     return Err(Fault::new(span.clone(), message, wants(kind)));

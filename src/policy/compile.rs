@@ -80,7 +80,7 @@ impl Lists {
     fn builtin(&mut self, builtins: &Builtins) {
         for (name, entries) in &builtins.lists {
             self.contents.push(format!("{name}={entries:?}").into_bytes());
-            self.found.insert(name.clone(), Arc::new(List::new(name, entries.clone(), true)));
+            self.found.insert(name.clone(), Arc::new(List::new(entries.clone(), false)));
         }
     }
 
@@ -93,8 +93,8 @@ impl Lists {
                 reader.report(finding);
                 continue;
             }
-            reader.known_keys(&table, &format!("[list.{name}]"), &LIST_KEYS);
-            let list = self.one(reader, &name, &table, files);
+            reader.known_keys(table, &format!("[list.{name}]"), &LIST_KEYS);
+            let list = self.one(reader, &name, table, files);
             self.found.insert(name, Arc::new(list));
         }
     }
@@ -119,7 +119,7 @@ impl Lists {
             let finding = reader.at(span, format!("[list.{name}] has no entries"));
             reader.report(finding.expected("networks, domains, addresses, words or file"));
         }
-        List::new(name, entries, !paths.is_empty())
+        List::new(entries, !paths.is_empty())
     }
 
     fn file(
@@ -161,8 +161,8 @@ fn read_limits(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<LimitSource> {
     let mut limits = Vec::new();
     for (key, table) in named_tables(reader, top, "limit") {
         let place = format!("[limit.{}]", key.text);
-        reader.known_keys(&table, &place, &LIMIT_KEYS);
-        if let Some(limit) = read_limit(reader, &key, &table) {
+        reader.known_keys(table, &place, &LIMIT_KEYS);
+        if let Some(limit) = read_limit(reader, &key, table) {
             limits.push(limit);
         }
     }

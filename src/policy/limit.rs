@@ -92,7 +92,7 @@ impl Rate {
             other => parse_duration(other)?,
         };
         let fits = (1..=Self::UNITS_MAX).contains(&units) && !period.is_zero() && period <= Self::PERIOD_MAX;
-        fits.then(|| Rate { units, period_ns: period.as_nanos() as u64, burst: units })
+        fits.then_some(Rate { units, period_ns: period.as_nanos() as u64, burst: units })
     }
 }
 

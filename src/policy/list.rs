@@ -98,8 +98,6 @@ fn normal_address(entry: &str) -> Result<String, String> {
 /// A list, ready to be asked.
 #[derive(Debug)]
 pub struct List {
-    /// Its name, without the `@`.
-    pub name: String,
     networks: Networks,
     domains: TextSet,
     addresses: TextSet,
@@ -110,9 +108,8 @@ pub struct List {
 
 impl List {
     /// Makes the list.
-    pub fn new(name: &str, entries: Entries, from_file: bool) -> List {
+    pub fn new(entries: Entries, from_file: bool) -> List {
         List {
-            name: name.to_owned(),
             networks: Networks::new(entries.networks),
             domains: TextSet::new(entries.domains.into_iter().map(|d| (d.name, d.reach))),
             addresses: TextSet::new(entries.addresses.into_iter().map(|a| (a, EXACT))),
@@ -167,7 +164,7 @@ mod tests {
         let (mut entries, mut errors) = (Entries::default(), Vec::new());
         entries.read_file("l", text, None, &mut errors);
         assert_eq!(errors, []);
-        List::new("l", entries, true)
+        List::new(entries, true)
     }
 
     #[test]

@@ -210,12 +210,15 @@ pub static WORDS: &[Word] = &[
     },
 ];
 
+/// Finds a limit by name: its index and the first step of its exemption.
+pub type FindLimit<'a> = dyn FnMut(&str) -> Result<(usize, u32), Unfit> + 'a;
+
 /// What reading an outcome must know.
 pub struct Scope<'a> {
     /// Stage of the rule.
     pub stage: Stage,
-    /// Finds a limit and its exemption at this stage: by name to index and first step, or what is wrong with it.
-    pub limit: &'a mut dyn FnMut(&str) -> Result<(usize, u32), Unfit>,
+    /// Finds a limit and its exemption at this stage, or says what is wrong with it.
+    pub limit: &'a mut FindLimit<'a>,
     /// Routes that exist; `None` when nobody told.
     pub routes: Option<&'a [String]>,
 }

@@ -172,7 +172,7 @@ fn raw_offset(raw: &str, decoded: usize) -> usize {
     let mut at = quote;
     if quote == 3 {
         // A line end right behind the opening quotes is not part of the value.
-        at += raw[at..].starts_with("\r\n").then_some(2).unwrap_or(usize::from(raw[at..].starts_with('\n')));
+        at += if raw[at..].starts_with("\r\n") { 2 } else { usize::from(raw[at..].starts_with('\n')) };
     }
     let mut seen = 0;
     while seen < decoded && at < raw.len() {

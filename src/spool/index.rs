@@ -34,11 +34,10 @@ impl Wants {
         match recipient.notify {
             // RFC 3461 §4.1: absent means FAILURE, and a delay may be told.
             None => Wants(Wants::FAILURE | Wants::DELAY),
-            Some(n) => Wants(
-                u8::from(n.success) * Wants::SUCCESS
-                    | u8::from(n.failure) * Wants::FAILURE
-                    | u8::from(n.delay) * Wants::DELAY,
-            ),
+            Some(n) => {
+                let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+                Wants(bit(n.success, Wants::SUCCESS) | bit(n.failure, Wants::FAILURE) | bit(n.delay, Wants::DELAY))
+            }
         }
     }
 
