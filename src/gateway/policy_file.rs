@@ -21,7 +21,10 @@ pub struct PolicyFiles {
 impl PolicyFiles {
     /// The files of the policy that `config` names.
     pub fn new(config: &Config) -> PolicyFiles {
-        let policy = config.settings.server.policy.as_deref();
+        PolicyFiles::beside(config.settings.server.policy.as_deref())
+    }
+    /// The files of this policy; those of the one compiled in are relative to the working directory.
+    pub fn beside(policy: Option<&Path>) -> PolicyFiles {
         PolicyFiles { base: policy.and_then(Path::parent).unwrap_or(Path::new("")).to_owned() }
     }
     /// Where a file of the policy is.
