@@ -186,6 +186,7 @@ fn setting(args: &MeasureArgs) -> Result<Setting, String> {
     std::fs::create_dir_all(&scratch).map_err(|e| format!("--scratch {}: {e}", scratch.display()))?;
     Ok(Setting {
         cores: args.server_cores,
+        descriptors: descriptors(),
         io: args.io.clone(),
         gatepost: args.gatepost.clone().or_else(beside),
         root: args.root.clone(),
@@ -194,10 +195,30 @@ fn setting(args: &MeasureArgs) -> Result<Setting, String> {
     })
 }
 
+/// Descriptors that holding the idle connections takes on one side, with some to spare.
+const DESCRIPTORS_WANTED: u64 = 65_536;
+
+/// Raises the limit of descriptors for this process and all it starts, as far as it may, and returns it.
+fn descriptors() -> u64 {
+    let (soft, _) = gatepost::reactor::limits::raise_nofile();
+    if soft >= DESCRIPTORS_WANTED {
+        return soft;
+    }
+    // Beyond the hard limit only root may go.
+    let raised = std::process::Command::new("prlimit")
+        .args([
+            "--pid",
+            &std::process::id().to_string(),
+            &format!("--nofile={DESCRIPTORS_WANTED}:{DESCRIPTORS_WANTED}"),
+        ])
+        .stderr(std::process::Stdio::null())
+        .status();
+    if raised.is_ok_and(|s| s.success()) { DESCRIPTORS_WANTED } else { soft }
+}
+
 /// Runs `measure`.
 pub fn run(args: &MeasureArgs) -> Result<(), String> {
     let works = args.what.iter().map(|name| work(name, args)).collect::<Result<Vec<_>, _>>()?;
-    gatepost::reactor::limits::raise_nofile();
     let setting = setting(args)?;
     let mut measured = Measured {
         machine: proc::machine(),

@@ -52,6 +52,8 @@ pub enum Mode {
 pub struct Setting {
     /// Threads or cores each server gets.
     pub cores: usize,
+    /// Descriptors a process may have.
+    pub descriptors: u64,
     /// Driver of the gateway.
     pub io: String,
     /// The gateway's binary, when it was found.
@@ -133,12 +135,14 @@ fn haproxy(address: SocketAddr, backend: SocketAddr, setting: &Setting, dir: &Pa
     let binary = find(setting, &["usr/sbin/haproxy", "usr/local/sbin/haproxy"], "haproxy")?;
     let text = include_str!("../../peers/haproxy/haproxy.cfg")
         .replace("@CORES@", &setting.cores.to_string())
+        // Two descriptors a connection, and some of its own.
+        .replace("@CONNECTIONS@", &(setting.descriptors / 2).saturating_sub(200).to_string())
         .replace("@PORT@", &address.port().to_string())
         .replace("@BACKEND@", &backend.to_string());
     let file = dir.join("haproxy.cfg");
     fs::write(&file, text).map_err(failed)?;
     let mut command = Command::new(binary);
-    command.arg("-db").arg("-q").arg("-f").arg(file);
+    command.arg("-db").arg("-f").arg(file);
     Ok(command)
 }
 
