@@ -46,7 +46,7 @@ fn commit(c: &mut Criterion) {
                 log.collect().expect("a sound disk");
             });
         });
-        let at = last.expect("something was committed");
+        let Some(at) = last else { continue }; // left out by a filter
         assert!(log.read(at).expect("readable").ends_with(&body));
         assert_eq!(log.counters().records, next_id);
     }

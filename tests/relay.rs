@@ -63,7 +63,7 @@ fn mail_passes_and_the_backend_has_the_word() {
         assert!(text.starts_with("Received: from client.example.org ([127.0.0.1])\r\n"), "{text}");
         assert!(text.contains("for <bob@example.test>; "), "{text}");
         assert!(text.ends_with("Subject: hi\r\n\r\nhello\r\n.dot\r\nend\r\n"), "{text}");
-        assert_eq!(kept[0].from, "<ann@example.org>");
+        assert!(kept[0].from.starts_with("<ann@example.org>"), "{}", kept[0].from);
     });
 }
 
@@ -78,15 +78,15 @@ fn nobody_relays_unless_they_may() {
         let reply = talk.say("RCPT TO:<someone@elsewhere.example>", "5");
         assert!(reply.contains("5.7.1"), "{reply}");
         for address in ["bob%elsewhere.example@example.test", "\"bob@elsewhere.example\"@example.test"] {
-            // Local parts are the backend's business; they stay local parts.
-            talk.say(&format!("RCPT TO:<{address}>"), "250");
+            // The classic holes: a server behind us that takes local parts apart would relay.
+            talk.say(&format!("RCPT TO:<{address}>"), "550");
         }
+        // A source route is ignored (RFC 5321 §3.6.1).
         talk.say("RCPT TO:<@elsewhere.example:bob@example.test>", "250");
         talk.say("DATA", "354");
         talk.send("x\r\n.\r\n");
         talk.expect("250");
-        let to = backend.wait_kept(1)[0].to.join(" ");
-        assert_eq!(to, "<bob%elsewhere.example@example.test> <\"bob@elsewhere.example\"@example.test> <bob@example.test>");
+        assert_eq!(backend.wait_kept(1)[0].to, ["<bob@example.test>"]);
     });
 }
 
@@ -144,13 +144,13 @@ fn large_messages_go_through_a_file_unchanged() {
             });
             let gate = relay(io, &backend, &["--mode", mode]);
             let line = "The quick brown fox jumps over the lazy dog, again and again and again.\r\n";
-            let body = format!("Subject: large\r\n\r\n{}", line.repeat(30_000));
+            let body = format!("Subject: large\r\n\r\n{}end", line.repeat(30_000));
             let mut talk = gate.talk();
             talk.say("EHLO c.example.org", "250");
             let reply = talk.mail("a@example.org", &["bob@example.test"], &body);
             assert!(reply.starts_with("250"), "{mode}: {reply}");
             let kept = backend.wait_kept(1);
-            assert!(kept[0].text().ends_with(&body), "{mode}: {} octets", kept[0].data.len());
+            assert!(kept[0].text().ends_with(&(body.clone() + "\r\n")), "{mode}: {} octets", kept[0].data.len());
         }
     });
 }
@@ -206,8 +206,7 @@ fn the_queue_takes_mail_while_the_backend_is_away() {
         let address = backend.address;
         backend.stop();
         drop(backend);
-        let gate =
-            Gate::start(&["--io", io, "--cores", "1", "--backend", &address.to_string(), "--mode", "spool"]);
+        let gate = Gate::start(&["--io", io, "--cores", "1", "--backend", &address.to_string(), "--mode", "spool"]);
         let mut talk = gate.talk();
         talk.say("EHLO c.example.org", "250");
         for n in 0..3 {
@@ -285,8 +284,7 @@ fn a_queue_survives_kill_and_restart() {
         let address = backend.address;
         backend.stop();
         drop(backend);
-        let mut gate =
-            Gate::start(&["--io", io, "--cores", "1", "--backend", &address.to_string(), "--mode", "spool"]);
+        let mut gate = Gate::start(&["--io", io, "--cores", "1", "--backend", &address.to_string(), "--mode", "spool"]);
         let mut talk = gate.talk();
         talk.say("EHLO c.example.org", "250");
         let reply = talk.mail("a@example.org", &["bob@example.test"], "Subject: kept\r\n\r\nx");
@@ -345,7 +343,7 @@ fn callouts_refuse_unknown_recipients_at_rcpt_and_are_remembered() {
             talk.say("EHLO c.example.org", "250");
             talk.say("MAIL FROM:<a@example.org>", "250");
             let reply = talk.say("RCPT TO:<nobody@example.test>", "550");
-            assert!(reply.contains("no such user"), "{reply}");
+            assert!(reply.contains("5.1.1"), "{reply}");
             talk.say("RCPT TO:<bob@example.test>", "250");
         }
         let asked = backend.commands().iter().filter(|c| c.starts_with("RCPT")).count();
@@ -359,8 +357,7 @@ fn proxies_and_xclient_say_who_the_client_is() {
         let backend = Backend::plain();
         let toml = format!(
             "[server]
-            xclient_from = [\"loopback\"]
-            proxy_from = [\"loopback\"]
+            ENTITLED = [\"loopback\"]
             LISTENERS
             [pool.main]
             [[pool.main.backend]]
@@ -370,7 +367,7 @@ fn proxies_and_xclient_say_who_the_client_is() {
             ",
             backend.address
         );
-        let (gate, _dir) = configured(io, &toml);
+        let (gate, _dir) = configured(io, &toml.replace("ENTITLED", "proxy_from"));
         let mut talk = Talk::connect(gate.address("mx"));
         talk.send("PROXY TCP4 192.0.2.77 198.51.100.1 4711 25\r\n");
         talk.expect("220");
@@ -378,6 +375,10 @@ fn proxies_and_xclient_say_who_the_client_is() {
         let reply = talk.mail("a@example.org", &["bob@example.test"], "x");
         assert!(reply.starts_with("250"), "{reply}");
         assert!(backend.wait_kept(1)[0].text().contains("([192.0.2.77])"));
+        talk.say("XCLIENT ADDR=203.0.113.5", "50");
+        let (gate, _dir) = configured(io, &toml.replace("ENTITLED", "xclient_from"));
+        let mut talk = gate.talk();
+        talk.say("EHLO c.example.org", "250");
         talk.say("XCLIENT ADDR=203.0.113.5 NAME=mail.example.com", "220");
         talk.say("EHLO mail.example.com", "250");
         let reply = talk.mail("a@example.org", &["bob@example.test"], "x");
@@ -451,7 +452,9 @@ fn a_reload_takes_good_policies_and_leaves_bad_ones() {
         let dir = tempfile::tempdir().unwrap();
         let policy = dir.path().join("policy.toml");
         let rule = |text: &str| {
-            format!("[[rule]]\nname = \"r\"\nstage = \"rcpt\"\nwhen = \"rcpt.local == \\\"bob\\\"\"\nthen = \"reject 550 5.7.1 {text}\"\n")
+            format!(
+                "[[rule]]\nname = \"r\"\nstage = \"rcpt\"\nwhen = \"rcpt.local == \\\"bob\\\"\"\nthen = \"reject 550 5.7.1 {text}\"\n"
+            )
         };
         std::fs::write(&policy, rule("first")).unwrap();
         let gate = relay(io, &backend, &["--policy", policy.to_str().unwrap()]);

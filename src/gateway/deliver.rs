@@ -68,9 +68,7 @@ impl Core {
                 scope: Scope::Destination,
             }),
             JobEnd::Refused(reply) => everybody(Fate::Failed { reply }),
-            JobEnd::Verified(_) => {
-                everybody(Fate::Deferred { reply: replies::local_error(), scope: Scope::Message })
-            }
+            JobEnd::Verified(_) => everybody(Fate::Deferred { reply: replies::local_error(), scope: Scope::Message }),
         };
         for (recipient, fate) in &fates {
             let (verdict, reply) = match fate {
@@ -107,7 +105,9 @@ impl Core {
 fn fate(ended: Ended, dsn_passed_on: bool) -> Fate {
     match ended {
         Ended::Accepted(proof) => {
-            Fate::Delivered { reply: Reply::new(250, None, proof.text().to_owned()), dsn_passed_on }
+            // The proof's text is the backend's whole reply; its code stands before it already.
+            let text = proof.text().strip_prefix("250 ").unwrap_or(proof.text()).to_owned();
+            Fate::Delivered { reply: Reply::new(250, None, text), dsn_passed_on }
         }
         Ended::Refused { reply, .. } if reply.is_permanent() => Fate::Failed { reply },
         Ended::Refused { reply, .. } => {
@@ -115,9 +115,8 @@ fn fate(ended: Ended, dsn_passed_on: bool) -> Fate {
             Fate::Deferred { reply, scope }
         }
         Ended::Withheld => Fate::Deferred { reply: replies::recipients_differ(), scope: Scope::Message },
-        Ended::Lost { error, .. } => Fate::Deferred {
-            reply: Reply::new(451, Some(Enhanced(4, 4, 2)), error.to_string()),
-            scope: Scope::Message,
-        },
+        Ended::Lost { error, .. } => {
+            Fate::Deferred { reply: Reply::new(451, Some(Enhanced(4, 4, 2)), error.to_string()), scope: Scope::Message }
+        }
     }
 }

@@ -101,7 +101,16 @@ impl Core {
             xclient: settings.xclient_from.contains(client.ip()),
         };
         let nonce_seed = self.entropy();
-        let peer = Peer { session, client, local, connected: clock::wall(), tls, rights, nonce_seed, xclient: Default::default() };
+        let peer = Peer {
+            session,
+            client,
+            local,
+            connected: clock::wall(),
+            tls,
+            rights,
+            nonce_seed,
+            xclient: Default::default(),
+        };
         let judge = Judge::new(&self.shared, &listener, &peer, self.now);
         let machine = Server::new(listener.server.clone(), peer, self.now);
         self.client_drive(Box::new(Inbound {

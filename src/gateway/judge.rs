@@ -5,13 +5,13 @@
 
 use super::state::{Listener, Shared};
 use crate::base::address::Domain;
+use crate::base::address::ReversePath;
 use crate::base::body::BodyShape;
 use crate::base::envelope::{MailParameters, Recipient};
 use crate::base::id::SessionId;
 use crate::base::proof::{DiscardGrant, RelayGrant};
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
-use crate::base::address::ReversePath;
 use crate::lookup;
 use crate::policy::{Authentication, ClientFacts, Decision, Given, Load, Session, Stage, Verdict};
 use crate::smtp::server::{Answer, HeloName, Peer};

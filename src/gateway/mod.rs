@@ -25,9 +25,6 @@ mod settle;
 mod state;
 pub mod targets;
 
-use admin::{AdminHandler, Request, Response, Status};
-use arc_swap::ArcSwap;
-use config::{Config, Host, Listener as ListenerConfig, StartError};
 use self::core::Core;
 use crate::base::id::IdSource;
 use crate::base::queue::{Inbox, Wake};
@@ -37,6 +34,9 @@ use crate::mailstore::accounts::Accounts;
 use crate::policy::Limits;
 use crate::reactor::{Choice, Driver, clock, limits, listen, pin};
 use crate::spool::Spool;
+use admin::{AdminHandler, Request, Response, Status};
+use arc_swap::ArcSwap;
+use config::{Config, Host, Listener as ListenerConfig, StartError};
 use crossbeam::channel;
 use lanes::{CoreMail, Message, PasswordLane, SpoolLane, SpoolRequest};
 use reports::{Composer, Setup};
@@ -69,7 +69,9 @@ pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
     let wanted = config.settings.server.connections_max as u64 * 2 + 256;
     if soft < wanted {
         tracing::warn!(
-            limit = soft, hard, wanted,
+            limit = soft,
+            hard,
+            wanted,
             "fewer open files are allowed than server.connections_max may need; connections beyond it will wait"
         );
     }
@@ -139,10 +141,12 @@ impl Gate {
         policy.warnings().iter().for_each(|w| tracing::warn!(target: "policy", "{w}"));
         tracing::info!(target: "policy", name = policy.name(), version = policy.version(), rules = policy.rules().len(), "policy");
         let server_tls = state::server_tls(&config)?;
-        let pools: Result<Vec<PoolState>, StartError> = config.pools.iter().map(|p| PoolState::load(&config, p)).collect();
+        let pools: Result<Vec<PoolState>, StartError> =
+            config.pools.iter().map(|p| PoolState::load(&config, p)).collect();
         let pools = pools?;
         let (found_client, found_tls) = state::found_client(&config)?;
-        let accounts = Accounts::open(&data, config.settings.accounts.clone()).map_err(|e| StartError(e.to_string()))?;
+        let accounts =
+            Accounts::open(&data, config.settings.accounts.clone()).map_err(|e| StartError(e.to_string()))?;
 
         let (sockets, listeners) = bind(&config)?;
         let allowed = pin::allowed_cores();
@@ -161,8 +165,8 @@ impl Gate {
             lanes::deliver(&to_cores[usize::from(token.core)], Message::Lookup { to: token.to, answer });
         })
         .map_err(|e| StartError(e.to_string()))?;
-        let passwords =
-            PasswordLane::start(Arc::new(accounts), mails).map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
+        let passwords = PasswordLane::start(Arc::new(accounts), mails)
+            .map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
 
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
@@ -385,7 +389,9 @@ fn modified(path: &Path) -> Option<std::time::SystemTime> {
 /// Policy, lists and certificates anew. What has an error changes nothing and says why.
 fn reload(shared: &Shared, host: &Arc<dyn Host>) {
     match host.reload() {
-        Err(diagnostics) => tracing::error!(target: "server", "not reloaded, the configuration has errors:\n{diagnostics}"),
+        Err(diagnostics) => {
+            tracing::error!(target: "server", "not reloaded, the configuration has errors:\n{diagnostics}")
+        }
         Ok(config) => {
             reload_policy(shared, &config);
             match state::server_tls(&config) {
@@ -449,6 +455,10 @@ impl AdminHandler for Admin {
                 Err(_) => Response::failed("busy", "a reload is under way"),
             },
             Request::QueueList { limit, .. } => self.ask_queues(&request, *limit as usize),
+            Request::QueueRetry { .. } => {
+                self.shared.pools.iter().for_each(PoolState::forgive);
+                self.ask_queues(&request, usize::MAX)
+            }
             _ => self.ask_queues(&request, usize::MAX),
         }
     }

@@ -73,7 +73,13 @@ impl Machine for Steps {
 
 impl Core {
     /// A client came to a port with implicit TLS.
-    pub(super) fn opening_accepted(&mut self, listener: Arc<Listener>, conn: Id, client: SocketAddr, local: SocketAddr) {
+    pub(super) fn opening_accepted(
+        &mut self,
+        listener: Arc<Listener>,
+        conn: Id,
+        client: SocketAddr,
+        local: SocketAddr,
+    ) {
         let proxied = self.shared.config.settings.server.proxy_from.contains(client.ip());
         let deadline = self.now + listener.server.knobs.proxy_timeout;
         let step = if proxied { Step::Proxy } else { Step::Begin };

@@ -83,7 +83,12 @@ impl Pipe {
     }
 
     /// As [`Pipe::start_tls`], for a port with implicit TLS: what is pending are records already.
-    pub fn start_tls_with_pending<M: Machine>(&mut self, now: Instant, tls: Tls, machine: &mut M) -> Result<(), TlsError> {
+    pub fn start_tls_with_pending<M: Machine>(
+        &mut self,
+        now: Instant,
+        tls: Tls,
+        machine: &mut M,
+    ) -> Result<(), TlsError> {
         let records = std::mem::take(&mut self.pending).split_off(std::mem::take(&mut self.pending_at));
         self.tls = Some(Box::new(tls));
         if records.is_empty() {

@@ -72,9 +72,11 @@ impl Composer {
             }
         };
         let routing = &self.setup.routing;
-        let routes = notification.envelope.recipients.iter().map(|r| {
-            routing.text(&routing.key(routing.route(&r.mailbox, None), &r.mailbox))
-        });
+        let routes = notification
+            .envelope
+            .recipients
+            .iter()
+            .map(|r| routing.text(&routing.key(routing.route(&r.mailbox, None), &r.mailbox)));
         tracing::info!(about = %report.id, %id, kind = ?report.kind, to = %envelope.sender, "reporting to the sender");
         Some(NewMessage {
             id,

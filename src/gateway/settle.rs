@@ -94,10 +94,9 @@ impl Core {
             Sentence::Discard(grant) => return Some(Answer::Settled(Settled::Discarded(grant))),
             Sentence::Answer(answer) => return Some(answer),
         };
-        if let Err(reply) = crate::relay::loops::check_hops(
-            body.shape.received_fields,
-            self.shared.config.settings.relay.hops_max,
-        ) {
+        if let Err(reply) =
+            crate::relay::loops::check_hops(body.shape.received_fields, self.shared.config.settings.relay.hops_max)
+        {
             return Some(refuse(reply));
         }
         let id = SpoolId(self.ids.next_id());
@@ -251,7 +250,9 @@ impl Core {
     }
 
     fn learn(&mut self, route: &str, envelope: &Envelope, index: u32, fate: &Fate) {
-        if let (Fate::Refused { reply, at: Phase::Rcpt }, Some(recipient)) = (fate, envelope.recipients.get(index as usize)) {
+        if let (Fate::Refused { reply, at: Phase::Rcpt }, Some(recipient)) =
+            (fate, envelope.recipients.get(index as usize))
+        {
             let key = RecipientCache::key(route, &recipient.mailbox);
             self.recipients.learn(self.now, key, reply);
         }

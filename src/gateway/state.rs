@@ -12,9 +12,9 @@ use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolCo
 use crate::base::buf::{Chain, Segment};
 use crate::lookup;
 use crate::policy::{Limits, Policy};
+use crate::reactor::clock;
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
 use crate::relay::pool::{Health, Member, Pool, PoolLimits};
-use crate::reactor::clock;
 use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, Speaks, TlsMode};
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
@@ -89,8 +89,16 @@ impl PoolState {
         Pool::new(self.breaker, &self.members, self.health.clone())
     }
 
+    /// Tries every backend again now, whatever it did before: an administrator says so.
+    pub fn forgive(&self) {
+        for place in 0..self.members.len() {
+            self.health.succeeded(place, clock::now(), &self.breaker);
+        }
+    }
+
     pub fn load(config: &Config, pool: &PoolConfig) -> Result<PoolState, StartError> {
-        let backends: Result<Vec<Backend>, StartError> = pool.backends.iter().map(|b| Backend::load(config, b)).collect();
+        let backends: Result<Vec<Backend>, StartError> =
+            pool.backends.iter().map(|b| Backend::load(config, b)).collect();
         let backends = backends.map_err(|e| StartError(format!("pool.{}: {e}", pool.name)))?;
         let knobs = &pool.knobs;
         let members = pool.backends.iter().map(|b| Member { weight: b.weight, priority: b.priority });
@@ -126,7 +134,8 @@ impl Backend {
             (None, BackendTls::Required | BackendTls::Implicit) => Verify::Name { ca_file: knobs.tls_ca.clone() },
             (None, BackendTls::None | BackendTls::IfOffered) => Verify::Opportunistic,
         };
-        let tls = ClientTls::load(&verify, None, &config.settings.tls).map_err(|e| StartError(format!("{host}: {e}")))?;
+        let tls =
+            ClientTls::load(&verify, None, &config.settings.tls).map_err(|e| StartError(format!("{host}: {e}")))?;
         let client = ClientConfig {
             helo: config.hostname.as_str().to_owned(),
             speaks: match knobs.protocol {
@@ -191,7 +200,8 @@ pub(super) fn found_client(config: &Config) -> Result<(Arc<ClientConfig>, Arc<Cl
         knobs: config.settings.client.clone(),
         ..ClientConfig::new(config.hostname.as_str())
     };
-    let tls = ClientTls::load(&Verify::Opportunistic, None, &config.settings.tls).map_err(|e| StartError(e.to_string()))?;
+    let tls =
+        ClientTls::load(&Verify::Opportunistic, None, &config.settings.tls).map_err(|e| StartError(e.to_string()))?;
     Ok((Arc::new(client), Arc::new(tls)))
 }
 

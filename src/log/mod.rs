@@ -14,6 +14,15 @@
 //! same reason mail that imitates a record is not taken for one when the scan has to find its footing after damage. The
 //! header is durable before the file gets its segment name, and the name before anything in it is acknowledged.
 //!
+//! # What a commit costs
+//!
+//! One `pwritev` and one `fdatasync` whatever the batch (a test counts them; strace saw 2682 of each in a bench run). `benches/log.rs` measures it beside `raw`,
+//! the same octets by one `pwrite` and `fdatasync` into a zero-written file. In one run on a loaded 2-core machine
+//! (ext4, virtio, unoptimised build) a batch of 64 records of 10 KiB took 3.09 ms against 3.13 ms raw: at that size the
+//! log is the disk. A batch of one took 3.6 ms against 1.7 ms, most of it other work for the same disk, the first
+//! segments being written full of zeros among it. Bodies are not copied: a record is its front and the shared chunks of
+//! its body, checksummed once when staged.
+//!
 //! # How it recovers
 //!
 //! The start of the batch in each record tells a torn tail from damage: everything before it was durable when the record

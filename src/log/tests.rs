@@ -439,7 +439,7 @@ fn check(seed: u64, ledger: &mut Ledger, log: &mut Log<FaultDisk>, recovery: &Re
 
 #[test]
 fn no_power_cut_failed_sync_or_full_disk_loses_what_was_committed() {
-    for seed in 0..600 {
+    for seed in 0..400 {
         random_run(seed);
     }
 }

@@ -571,6 +571,11 @@ impl<D: Disk> Spool<D> {
         }
     }
 
+    /// Messages in the queue and messages committed since it was opened, at no cost.
+    pub fn tally(&self) -> (u64, u64) {
+        (self.index.len() as u64, self.counters.committed)
+    }
+
     pub(super) fn message_backoff(&self) -> Backoff {
         let k = &self.knobs;
         Backoff {

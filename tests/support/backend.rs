@@ -175,6 +175,7 @@ impl Served {
         let mut to: Vec<String> = Vec::new();
         let mut data = Vec::new();
         let mut messages = 0;
+        let mut begun = false;
         if !self.answer("connect", "220 backend ready") {
             return;
         }
@@ -200,8 +201,10 @@ impl Served {
                 "MAIL" => {
                     from = line[10..].to_owned();
                     (to, data) = (Vec::new(), Vec::new());
+                    begun = !self.manners.lock().unwrap().acts.contains_key("MAIL");
                     self.answer("MAIL", "250 2.1.0 ok")
                 }
+                "RCPT" if !begun => self.say("503 5.5.1 MAIL first"),
                 "RCPT" => {
                     let special = self.manners.lock().unwrap().recipients.clone();
                     match special.iter().find(|(k, _)| line.contains(k.as_str())) {

@@ -53,8 +53,6 @@ fn answer(accounts: &Accounts, ask: SaslAsk) -> SaslAnswer {
         SaslAsk::ScramKeys { user, hash } => SaslAnswer::ScramKeys(accounts.scram_keys(&user, hash)),
         SaslAsk::SharedSecret { user } => SaslAnswer::SharedSecret(accounts.shared_secret(&user)),
         // A certificate speaks for the account of its own name only.
-        SaslAsk::External { identity, authzid } => {
-            SaslAnswer::External(accounts.may_act_as(&identity, &authzid))
-        }
+        SaslAsk::External { identity, authzid } => SaslAnswer::External(accounts.may_act_as(&identity, &authzid)),
     }
 }

@@ -11,9 +11,9 @@ use crate::base::time::WallTime;
 use crate::gateway::admin::{Request, Response};
 use crate::gateway::core::Asker;
 use crate::gateway::queue;
+use crate::gateway::reports::Composer;
 use crate::log::Disk;
 use crate::reactor::{Id, clock};
-use crate::gateway::reports::Composer;
 use crate::spool::{Attempt, BodyFileId, Fate, NewMessage, Report, Spool, SpoolError, SpoolKnobs};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
 use std::collections::HashMap;
@@ -270,9 +270,9 @@ impl<D: Disk> Worker<D> {
                 }
             }
         }
-        let counters = self.spool.counters();
-        self.gauges.queued.store(counters.messages, Ordering::Relaxed);
-        self.gauges.committed.store(counters.committed, Ordering::Relaxed);
+        let (queued, committed) = self.spool.tally();
+        self.gauges.queued.store(queued, Ordering::Relaxed);
+        self.gauges.committed.store(committed, Ordering::Relaxed);
     }
 
     /// Gives what is due to the core.

@@ -205,11 +205,11 @@ impl Destination {
         }
     }
 
-    pub(super) fn failed(&mut self, candidate: &Candidate, reason: &str, now: Instant) {
+    pub(super) fn failed(&mut self, candidate: &Candidate, reason: &str, trouble: Trouble, now: Instant) {
         self.reason = reason.to_owned();
         match &mut self.hosts {
             Hosts::Pool { pool, .. } => {
-                if pool.failed(candidate.place, now, Trouble::Unreachable) {
+                if pool.failed(candidate.place, now, trouble) {
                     tracing::warn!(destination = %self.key, backend = %candidate, reason, "backend is set aside");
                 }
             }

@@ -59,9 +59,20 @@ enum Step {
     /// The exchangers are being looked up.
     Exchangers,
     /// The addresses of hosts are being looked up, one after the other; `asked` is the one under way.
-    Hosts { hosts: Vec<Domain>, answers: Vec<Option<Vec<IpAddr>>>, certain: bool, ttl: Duration, asked: bool },
-    Known { until: Instant },
-    Failed { until: Instant, why: Result<Reply, String> },
+    Hosts {
+        hosts: Vec<Domain>,
+        answers: Vec<Option<Vec<IpAddr>>>,
+        certain: bool,
+        ttl: Duration,
+        asked: bool,
+    },
+    Known {
+        until: Instant,
+    },
+    Failed {
+        until: Instant,
+        why: Result<Reply, String>,
+    },
 }
 
 /// See the module's head.

@@ -13,7 +13,8 @@ use crate::gateway::lanes::SpoolRequest;
 use crate::gateway::pipe::{Machine, Pipe};
 use crate::reactor::tls::Tls;
 use crate::reactor::{End as Ended, Id};
-use crate::smtp::client::{Client, Delivery, Event, Fate, Outcome, Verification};
+use crate::relay::pool::Trouble;
+use crate::smtp::client::{Client, ClientError, Delivery, Event, Fate, Outcome, Verification};
 use std::io;
 
 /// One connection to a backend.
@@ -26,7 +27,7 @@ pub(in crate::gateway) struct Leg {
     job: Option<Running>,
     connected: bool,
     /// Whether it was ever ready: then a failure is the backend's mood, before it is its absence.
-    served: bool,
+    pub(super) served: bool,
     /// When it became idle; before it was connected: when it was begun.
     pub(super) idle_since: Instant,
 }
@@ -75,7 +76,7 @@ impl Core {
     pub(in crate::gateway) fn leg_connected(&mut self, mut leg: Box<Leg>, result: io::Result<()>) {
         if let Err(error) = result {
             let reason = format!("cannot connect to {}: {error}", leg.candidate);
-            self.leg_failed(&mut leg, &reason);
+            self.leg_failed(&mut leg, &reason, Trouble::Unreachable);
             leg.pipe.close_now(&mut self.driver);
             return self.put(leg.id(), End::Leg(leg));
         }
@@ -209,7 +210,7 @@ impl Core {
                     }
                 }
                 Event::Closed(error) => {
-                    self.leg_failed(&mut leg, &error.to_string());
+                    self.leg_failed(&mut leg, &error.to_string(), trouble(&error));
                     leg.pipe.close_after_flush(&mut self.driver, &mut leg.client);
                 }
             }
@@ -247,7 +248,9 @@ impl Core {
 
     fn leg_finished(&mut self, leg: &mut Leg, outcome: Outcome) {
         let Some(running) = leg.job.take() else { return };
-        let lost = outcome.recipients.iter().any(|(_, f)| matches!(f, Fate::Lost { committed_unknown: false, .. }));
+        // Nothing was answered on a connection from the pool: the backend had closed it before it saw the message. (It
+        // might have taken all of it and died before it said a word; then the client would have sent it again as well.)
+        let lost = outcome.recipients.iter().any(|(_, f)| matches!(f, Fate::Lost { .. }));
         if lost
             && !outcome.answered
             && let Some(job) = running.again
@@ -255,7 +258,14 @@ impl Core {
             return self.submit(job);
         }
         self.outbound.leg_answered(leg, &outcome, self.now);
-        self.job_ended(running.owner, JobEnd::Finished { outcome, dsn: leg.client.capabilities().dsn, speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks });
+        self.job_ended(
+            running.owner,
+            JobEnd::Finished {
+                outcome,
+                dsn: leg.client.capabilities().dsn,
+                speaks: self.outbound.destinations[leg.destination].client_of(&leg.candidate).speaks,
+            },
+        );
     }
 
     fn leg_verified(&mut self, leg: &mut Leg, verification: Verification) {
@@ -267,8 +277,8 @@ impl Core {
     }
 
     /// The connection is of no more use: tells the pool, and the jobs that waited for it look for another.
-    fn leg_failed(&mut self, leg: &mut Leg, reason: &str) {
-        self.outbound.leg_lost(leg, leg.served, reason, self.now);
+    fn leg_failed(&mut self, leg: &mut Leg, reason: &str, trouble: Trouble) {
+        self.outbound.leg_lost(leg, reason, trouble, self.now);
         if let Some(running) = leg.job.take() {
             match running.again {
                 Some(job) => self.submit(job),
@@ -290,6 +300,23 @@ impl Core {
         let destination = &self.outbound.destinations[leg.destination];
         let (config, name) = destination.tls_of(&leg.candidate);
         Tls::client(&config, &name).map_err(|e| e.to_string())
+    }
+}
+
+/// What the end of a connection says about the backend.
+fn trouble(error: &ClientError) -> Trouble {
+    match error {
+        ClientError::ServiceClosing(_)
+        | ClientError::Unwelcome { .. }
+        | ClientError::TlsNotOffered
+        | ClientError::TlsRefused(_)
+        | ClientError::TlsFailed(_)
+        | ClientError::AuthNotOffered { .. }
+        | ClientError::AuthRefused(_)
+        | ClientError::AuthFailed(_)
+        | ClientError::Ourselves { .. }
+        | ClientError::XclientNotOffered => Trouble::Unwilling,
+        _ => Trouble::Unreachable,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::base::address::{Mailbox, ReversePath};
 use crate::base::time::Instant;
 use crate::lookup;
 use crate::reactor::Id;
+use crate::relay::pool::Trouble;
 use crate::smtp::client::{Client, Delivery, Outcome, Speaks, Verification};
 use crate::wire::reply::Reply;
 use std::collections::{HashMap, VecDeque};
@@ -144,11 +145,11 @@ impl Outbound {
         self.destinations[leg.destination].answered(&leg.candidate, outcome, now);
     }
 
-    fn leg_lost(&mut self, leg: &mut Leg, served: bool, reason: &str, now: Instant) {
+    fn leg_lost(&mut self, leg: &mut Leg, reason: &str, trouble: Trouble, now: Instant) {
         let d = &mut self.destinations[leg.destination];
-        if !served {
+        if !leg.served {
             d.opening = d.opening.saturating_sub(1);
-            d.failed(&leg.candidate, reason, now);
+            d.failed(&leg.candidate, reason, trouble, now);
             tracing::warn!(destination = %d.key, backend = %leg.candidate, reason, "backend failed");
         }
         d.idle.retain(|id| *id != leg.id());
@@ -207,7 +208,7 @@ impl Core {
             Ok(id) => id,
             Err(error) => {
                 let d = &mut self.outbound.destinations[index];
-                d.failed(&candidate, &error.to_string(), self.now);
+                d.failed(&candidate, &error.to_string(), Trouble::Unreachable, self.now);
                 d.released(&candidate);
                 return;
             }
