@@ -51,7 +51,7 @@ fn wrong_usage_is_2_and_everything_else_1() {
     );
     refused(&gate(dir.path(), &["serve", "--cores", "99"]), 1, &["--cores: expected 0 to 64"]);
     refused(&gate(dir.path(), &["--policy", "nowhere.toml", "--port-base", "0"]), 1, &["nowhere.toml"]);
-    refused(&gate(dir.path(), &["queue", "list"]), 1, &["gatepost-data"]);
+    refused(&gate(dir.path(), &["queue", "list", "--data", "nowhere"]), 1, &["cannot open nowhere"]);
     assert!(gate(dir.path(), &["--version"]).out.starts_with("gatepost "));
 }
 
