@@ -115,6 +115,16 @@ fn test(files: &[PathBuf], policy: Option<&Path>) -> Result<(String, usize), Fai
     Ok((text, failed))
 }
 
+/// One line is the failure itself; findings with their places are shown first and summed up in `summary`.
+pub fn told(error: &str, summary: &str) -> Failure {
+    let error = error.trim_end();
+    if !error.contains('\n') {
+        return Failure::new(error);
+    }
+    eprintln!("{error}");
+    Failure::new(summary)
+}
+
 fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))
 }
@@ -142,10 +152,7 @@ fn compile(path: Option<&Path>, domains: &[String]) -> Result<Policy, Failure> {
 fn explain(args: ExplainArgs) -> Result<(), Failure> {
     let source = case(&args)?;
     let (json, serve) = (args.json, ServeArgs::for_policy(args.config, args.policy, args.domain));
-    let policy = policy_file::load(&serve.load()?.config).map_err(|findings| {
-        eprint!("{findings}");
-        Failure::new("the policy has errors")
-    })?;
+    let policy = policy_file::load(&serve.load()?.config).map_err(|e| told(&e, "the policy has errors"))?;
     let cases = CaseFile::parse("the arguments", &source).map_err(|findings| {
         let said: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
         Failure::usage(said.join("; "))
