@@ -66,7 +66,8 @@ impl Wake for crate::reactor::Waker {
 pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
     let signals = signals()?;
     let (soft, hard) = limits::raise_nofile();
-    let wanted = config.settings.server.connections_max as u64 * 2 + 256;
+    // Legs to backends, files of the queue, and a reserve.
+    let wanted = config.settings.server.connections_max as u64 + 1024;
     if soft < wanted {
         tracing::warn!(
             limit = soft,
