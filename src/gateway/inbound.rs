@@ -273,7 +273,16 @@ impl Core {
     }
 
     fn asks_connect(&mut self, inbound: &mut Inbound, early_talker: bool) -> Option<Answer> {
-        // PROXY and XCLIENT change who the client is.
+        // PROXY and XCLIENT change who the client is, and so what it may do.
+        let client = inbound.machine.peer().client.ip();
+        if client != inbound.judge.client().ip() {
+            let settings = &self.shared.config.settings.server;
+            inbound.machine.entitle(PeerRights {
+                protected: settings.protected.contains(client),
+                proxy: false,
+                xclient: settings.xclient_from.contains(client),
+            });
+        }
         let peer = inbound.machine.peer();
         inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker, self.now);
         if let Some(question) = inbound.judge.wanted_name(peer) {

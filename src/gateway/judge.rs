@@ -67,6 +67,11 @@ impl Judge {
         }
     }
 
+    /// Who is being judged.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
     /// Before the greeting. PROXY and XCLIENT change who the client is: then it is judged anew.
     pub fn client_is(&mut self, shared: &Shared, listener: &Listener, peer: &Peer, early_talker: bool, now: Instant) {
         self.early_talker = early_talker;

@@ -399,6 +399,7 @@ fn reload(shared: &Shared, host: &Arc<dyn Host>) {
                 Ok(tls) => shared.server_tls.store(Arc::new(tls)),
                 Err(error) => tracing::error!(target: "server", %error, "certificates not reloaded"),
             }
+            tracing::info!(target: "server", "policy, lists and certificates are read again; other settings take a restart");
         }
     }
 }
