@@ -301,7 +301,7 @@ impl Core {
     fn asks_data(&mut self, inbound: &mut Inbound, declared: Option<u64>) -> Answer {
         let memory_max = inbound.listener.server.knobs.body_memory_octets_max.len();
         let declared = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(memory_max);
-        let wanted = declared.clamp(16 * 1024, memory_max);
+        let wanted = declared.clamp(memory_max.min(16 * 1024), memory_max);
         if self.body_octets + wanted > self.shared.body_octets_per_core_max {
             return refuse(replies::no_room());
         }
