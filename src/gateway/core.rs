@@ -150,6 +150,7 @@ impl Core {
             due.drain(..).for_each(|timer| self.fired(timer));
             self.give_answers();
         }
+        self.tell_all();
         Ok(())
     }
 
@@ -328,6 +329,11 @@ impl Core {
             Some((generation, End::Client(_))) => Some(Id { index: index as u32, generation: *generation }),
             _ => None,
         })
+    }
+
+    /// Whether the core is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_some()
     }
 
     fn is_drained(&self) -> bool {

@@ -49,6 +49,8 @@ pub(in crate::gateway) enum SpoolRequest {
     ReadBody { leg: Id, file: u64, offset: u64, octets_max: usize },
     /// What became of an attempt.
     Settle { id: SpoolId, fates: Vec<(u32, Fate)> },
+    /// An attempt that was not made after all.
+    Return { id: SpoolId, recipients: Vec<u32> },
     /// From the administrator.
     Admin { request: Request, reply: channel::Sender<Response> },
     /// Commit and end.
@@ -104,6 +106,7 @@ impl SpoolLane {
             fresh: BTreeMap::new(),
             fresh_octets: 0,
             in_flight: 0,
+            stopping: false,
             gauges: gauges.clone(),
         };
         let name = format!("spool{lane}");
@@ -137,6 +140,8 @@ struct Worker<D: Disk> {
     fresh: BTreeMap<SpoolId, (Vec<u8>, Body)>,
     fresh_octets: u64,
     in_flight: usize,
+    /// The cores are on their way out: nothing more is handed out.
+    stopping: bool,
     gauges: Arc<LaneGauges>,
 }
 
@@ -159,7 +164,9 @@ impl<D: Disk> Worker<D> {
             self.spool.expire(now);
             self.report(now);
             self.commit();
-            self.hand_out(now);
+            if !self.stopping {
+                self.hand_out(now);
+            }
             if idle && let Err(error) = self.spool.compact(COMPACT_OCTETS) {
                 tracing::error!(lane = self.lane, %error, "cannot tidy the queue");
             }
@@ -195,6 +202,11 @@ impl<D: Disk> Worker<D> {
             SpoolRequest::Settle { id, fates } => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.spool.settle(id, fates, clock::wall());
+            }
+            SpoolRequest::Return { id, recipients } => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.spool.return_attempt(id, &recipients);
+                self.stopping = true;
             }
             SpoolRequest::Admin { request, reply } => {
                 let lifetime_ms = self.lifetime.as_millis() as u64;
