@@ -57,7 +57,7 @@ fn scan_naive(input: &[u8], out: &mut Vec<u8>) -> bool {
                 out.extend_from_slice(b"\r\n");
                 2
             }
-            (0 | 2 | 3, b'\r') => 1,
+            (0 | 2, b'\r') => 1,
             (_, b'\n' | b'\r' | 0) | (1 | 4, _) => return false,
             _ => {
                 eight_bit |= b >= 128;

@@ -8,7 +8,7 @@ use crate::send::{Options, Pace};
 use crate::sink::{self, Behaviour, Offers};
 use crate::stop::Stop;
 use crate::target::{self, Sources};
-use crate::{ledger, report, send};
+use crate::{ledger, measure, report, send};
 use clap::{Args, Parser, Subcommand};
 use gatepost::base::knob::{KnobType, Octets, Raw, parse_duration};
 use gatepost::reactor::Io;
@@ -33,6 +33,8 @@ enum Command {
     Sink(SinkArgs),
     /// Joins the ledgers of senders and sinks: what was lost, duplicated, corrupted.
     Ledger(LedgerArgs),
+    /// Measures servers side by side on the same work.
+    Measure(measure::MeasureArgs),
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -124,7 +126,7 @@ struct SendArgs {
     #[arg(long, short = 'c')]
     connections: Option<usize>,
     /// Messages per second, whatever the server does (open loop).
-    #[arg(long, conflicts_with = "hold")]
+    #[arg(long, conflicts_with = "hold", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Open the connections and hold them idle for this long.
     #[arg(long, value_parser = duration)]
@@ -192,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => run_send(args),
         Command::Sink(args) => run_sink(args),
         Command::Ledger(args) => run_ledger(&args),
+        Command::Measure(args) => measure::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|why| {
         eprintln!("gatepost-load: {why}");

@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod ledger;
+pub mod measure;
 pub mod message;
 pub mod proc;
 pub mod report;

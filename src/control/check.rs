@@ -28,7 +28,8 @@ pub fn check(args: &ServeArgs) -> Result<(), Failure> {
     // A policy file that cannot be read is among its findings.
     match policy_file::load(config) {
         Ok(policy) => policy.warnings().iter().for_each(|warning| eprintln!("{warning}")),
-        Err(findings) => problems.push(findings.trim_end().to_owned()),
+        Err(findings) if findings.contains('\n') => problems.push(findings.trim_end().to_owned()),
+        Err(error) => problems.push(format!("error: {error}")),
     }
     for problem in &problems {
         eprintln!("{problem}");

@@ -7,8 +7,9 @@ use crate::base::knob::Raw;
 use crate::control::account::AccountCommand;
 use crate::control::config::{Loaded, Override, Overrides, load};
 use crate::control::diagnostic::render;
+use crate::control::policy::PolicyCommand;
 use crate::control::queue::QueueCommand;
-use crate::control::{account, check, queue, reference, schema, serve};
+use crate::control::{account, check, policy, queue, reference, schema, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::fmt;
 use std::io::{self, Write};
@@ -40,6 +41,9 @@ enum Command {
     /// Look at the queue and change it, on a running server or on a stopped one's directory
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Test a policy with golden cases, explain what it decides
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Print the reference page, the JSON Schema or a file with every default
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -106,6 +110,11 @@ impl ServeArgs {
     /// The file to read: the one that is named, else `./gatepost.toml` when it exists.
     pub fn file(&self) -> Option<PathBuf> {
         self.config.clone().or_else(default_file)
+    }
+
+    /// What decides which policy is compiled, and nothing else.
+    pub fn for_policy(config: Option<PathBuf>, policy: Option<PathBuf>, domain: Vec<String>) -> ServeArgs {
+        ServeArgs { config, policy, domain, ..ServeArgs::default() }
     }
 
     /// What the flags say.
@@ -257,6 +266,7 @@ pub fn run(gateway: serve::Gateway) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Account(command) => account::run(&command),
         Command::Queue(command) => queue::run(&command),
+        Command::Policy(command) => policy::run(command),
         Command::Config(ConfigCommand::Reference) => print(&reference::page()),
         Command::Config(ConfigCommand::Schema) => print(&schema::text()),
         Command::Config(ConfigCommand::Default) => print(&reference::default_file()),

@@ -14,6 +14,7 @@ pub mod diagnostic;
 pub mod lock;
 pub mod log;
 pub mod nearest;
+pub mod policy;
 pub mod queue;
 pub mod reader;
 pub mod reference;

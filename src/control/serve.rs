@@ -9,6 +9,7 @@ use crate::control::config::load;
 use crate::control::diagnostic::render;
 use crate::control::lock::DataLock;
 use crate::control::log::{self, LogGuard};
+use crate::control::policy::told;
 use crate::gateway::admin::AdminHandler;
 use crate::gateway::config::{Config, Host, Listener, StartError};
 use std::fmt::Write;
@@ -34,7 +35,7 @@ pub fn serve(args: ServeArgs, gateway: Gateway) -> Result<(), Failure> {
     if result.is_ok() {
         tracing::info!(target: "server", "stopped");
     }
-    result.map_err(|error| Failure::new(error.to_string()))
+    result.map_err(|StartError(error)| told(&error, "the policy has errors; nothing was started"))
 }
 
 /// The program around the gateway.

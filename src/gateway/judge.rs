@@ -17,6 +17,7 @@ use crate::policy::{Authentication, ClientFacts, Decision, Given, Load, Session,
 use crate::smtp::server::{Answer, HeloName, Peer};
 use crate::wire::replies;
 use crate::wire::reply::Reply;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,17 @@ use std::time::Duration;
 pub(super) struct Judge {
     policy: Session,
     id: SessionId,
+    /// Who is being judged.
+    client: SocketAddr,
     early_talker: bool,
     /// Whether the policy knows of the session's TLS.
     encrypted: bool,
     /// The client's confirmed name, once it was looked up.
     name: Option<Domain>,
 }
+
+/// The policy's word on a recipient: its grant and how long the client waits for the reply, or the refusal.
+pub(super) type Passage = Result<(RelayGrant, Duration), Answer>;
 
 /// What the policy says about a whole message.
 pub(super) enum Sentence {
@@ -51,13 +57,28 @@ pub(super) enum Sentence {
 impl Judge {
     pub fn new(shared: &Shared, listener: &Listener, peer: &Peer, now: Instant) -> Judge {
         let policy = new_session(shared, listener, peer, now);
-        Judge { policy, id: peer.session, early_talker: false, encrypted: peer.tls.is_some(), name: None }
+        Judge {
+            policy,
+            id: peer.session,
+            client: peer.client,
+            early_talker: false,
+            encrypted: peer.tls.is_some(),
+            name: None,
+        }
+    }
+
+    /// Who is being judged.
+    pub fn client(&self) -> SocketAddr {
+        self.client
     }
 
     /// Before the greeting. PROXY and XCLIENT change who the client is: then it is judged anew.
     pub fn client_is(&mut self, shared: &Shared, listener: &Listener, peer: &Peer, early_talker: bool, now: Instant) {
-        self.policy = new_session(shared, listener, peer, now);
         self.early_talker = early_talker;
+        if peer.client != self.client || peer.xclient.is_some() {
+            self.client = peer.client;
+            self.policy = new_session(shared, listener, peer, now);
+        }
         if let Some(told) = &peer.xclient {
             self.name = told.name.as_deref().and_then(|n| crate::wire::address::parse_domain(n).ok());
             let name = self.name.as_ref().map(Domain::lower).unwrap_or_default();
@@ -141,12 +162,7 @@ impl Judge {
     }
 
     /// The policy's word on a recipient, with the route it names.
-    pub fn rcpt(
-        &mut self,
-        now: Instant,
-        recipient: &Recipient,
-        exists: Option<bool>,
-    ) -> (Result<(RelayGrant, Duration), Answer>, Option<Arc<str>>) {
+    pub fn rcpt(&mut self, now: Instant, recipient: &Recipient, exists: Option<bool>) -> (Passage, Option<Arc<str>>) {
         let decision = self.policy.rcpt(now, recipient, exists);
         self.log("rcpt", &decision);
         let (delay, route) = (decision.delay, decision.route.clone());
@@ -223,14 +239,10 @@ impl Judge {
         let (verdict, reason) = (decision.verdict.word(), &*decision.reason);
         match decision.verdict.reply() {
             Some(reply) => {
-                tracing::info!(target: "decision", %session, stage, verdict, rule, reason, %reply, client = %self.client(), "refused");
+                tracing::info!(target: "decision", %session, stage, verdict, rule, reason, %reply, client = %self.client.ip(), "refused");
             }
             None => tracing::debug!(target: "decision", %session, stage, verdict, rule, reason, "passed"),
         }
-    }
-
-    fn client(&self) -> String {
-        self.policy.fact("client", |value| value.to_string()).unwrap_or_default()
     }
 }
 

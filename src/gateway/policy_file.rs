@@ -21,7 +21,10 @@ pub struct PolicyFiles {
 impl PolicyFiles {
     /// The files of the policy that `config` names.
     pub fn new(config: &Config) -> PolicyFiles {
-        let policy = config.settings.server.policy.as_deref();
+        PolicyFiles::beside(config.settings.server.policy.as_deref())
+    }
+    /// The files of this policy; those of the one compiled in are relative to the working directory.
+    pub fn beside(policy: Option<&Path>) -> PolicyFiles {
         PolicyFiles { base: policy.and_then(Path::parent).unwrap_or(Path::new("")).to_owned() }
     }
     /// Where a file of the policy is.
@@ -50,8 +53,8 @@ pub fn load(config: &Config) -> Result<Policy, String> {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    let bytes = read(path, POLICY_OCTETS_MAX).map_err(|e| format!("error: the policy file: {e}\n"))?;
-    String::from_utf8(bytes).map_err(|_| format!("error: the policy file {} is not UTF-8\n", path.display()))
+    let bytes = read(path, POLICY_OCTETS_MAX).map_err(|e| format!("the policy file: {e}"))?;
+    String::from_utf8(bytes).map_err(|_| format!("the policy file {} is not UTF-8", path.display()))
 }
 
 fn read(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {

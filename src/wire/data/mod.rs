@@ -18,6 +18,10 @@ const LF: u8 = b'\n';
 /// Octets surveyed at once: they stay in the first-level cache between the survey and the copy.
 const BLOCK_OCTETS: usize = 4096;
 
+/// Octets that are gone through with care when a block holds anything out of the ordinary: a line or a few, so that one
+/// dot does not slow the whole block.
+const PIECE_OCTETS: usize = 256;
+
 crate::knob_words! {
     /// What to do with a CR or LF that stands alone in the text of a message.
     pub enum BareNewline {
@@ -145,7 +149,7 @@ impl Text {
                 done += taken;
                 continue;
             }
-            let fed = self.feed_carefully(block, out);
+            let fed = self.feed_pieces(block, out);
             done += fed.consumed;
             if fed.end {
                 return Fed { consumed: done, end: true };
@@ -160,6 +164,25 @@ impl Text {
             self.bare(CR, out);
             self.at = At::InLine;
         }
+    }
+
+    /// A block that holds something out of the ordinary somewhere: most of its pieces do not.
+    fn feed_pieces(&mut self, block: &[u8], out: &mut Vec<u8>) -> Fed {
+        let mut done = 0;
+        while done < block.len() {
+            let piece = &block[done..block.len().min(done + PIECE_OCTETS)];
+            let taken = if piece.len() < block.len() { self.feed_ordinary(piece, out) } else { 0 };
+            if taken > 0 {
+                done += taken;
+                continue;
+            }
+            let fed = self.feed_carefully(piece, out);
+            done += fed.consumed;
+            if fed.end {
+                return Fed { consumed: done, end: true };
+            }
+        }
+        Fed { consumed: done, end: false }
     }
 
     /// Takes a block of ordinary body text whole; returns 0 when anything in it needs care.
