@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A message the backend said 250 to.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Kept {
     pub from: String,
     pub to: Vec<String>,
     pub data: Vec<u8>,
+    /// When it was kept.
+    pub at: Instant,
 }
 
 impl Kept {
@@ -273,7 +275,7 @@ impl Served {
         };
         let refuses = matches!(&act, Some(Act::Say(text)) if !text.starts_with('2'));
         if !refuses && !matches!(act, Some(Act::Hang)) {
-            self.kept.lock().unwrap().push(Kept { from: from.to_owned(), to: to.to_vec(), data });
+            self.kept.lock().unwrap().push(Kept { from: from.to_owned(), to: to.to_vec(), data, at: Instant::now() });
         }
         let replies = if lmtp { to.len() } else { 1 };
         (0..replies).all(|_| self.answer(".", "250 2.0.0 kept"))
