@@ -219,6 +219,8 @@ impl Core {
     /// Lets the machine go as far as it can: asks, left bytes, output, deadline.
     pub(super) fn client_drive(&mut self, mut inbound: Box<Inbound>) {
         loop {
+            // Even without octets: a machine that was busy when its client left has something to ask now.
+            let fed = inbound.pipe.feed(self.now, &mut inbound.machine);
             let mut asked = false;
             while let Some(ask) = inbound.machine.poll_ask() {
                 asked = true;
@@ -226,7 +228,7 @@ impl Core {
                     inbound.machine.handle_answer(self.now, answer);
                 }
             }
-            if !inbound.pipe.feed(self.now, &mut inbound.machine) && !asked {
+            if !fed && !asked {
                 break;
             }
         }
@@ -321,9 +323,10 @@ impl Core {
 
     /// The spool lane wrote a piece of a text.
     pub(super) fn spilled(&mut self, asker: Asker, result: Result<u64, String>) {
-        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
+        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return self.unwanted(result) };
         if inbound.question != asker.question {
-            return self.put(asker.conn, End::Client(inbound));
+            self.put(asker.conn, End::Client(inbound));
+            return self.unwanted(result);
         }
         let answer = match result {
             Ok(file) => {
@@ -336,6 +339,13 @@ impl Core {
             }
         };
         self.client_answered(inbound, asker.question, Answer::Spilled(answer));
+    }
+
+    /// The client had gone when its scratch file was made: nobody else knows of it.
+    fn unwanted(&mut self, spilled: Result<u64, String>) {
+        if let Ok(file) = spilled {
+            self.tell_spool(usize::from(self.number), SpoolRequest::Drop { file });
+        }
     }
 
     /// Gives back what the message that was coming in held.

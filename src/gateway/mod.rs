@@ -299,6 +299,8 @@ fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartEr
         .map_err(|e| StartError(format!("the queue in {}: {e}", directory.display())))?;
     if recovery.is_damaged() {
         tracing::error!(target: "spool", queue = number, ?recovery, "the queue is damaged; what can be read is kept");
+    } else if !recovery.log.torn.is_empty() {
+        tracing::info!(target: "spool", queue = number, ?recovery, "the last commit was torn; nobody had been told of it");
     } else {
         tracing::debug!(target: "spool", queue = number, ?recovery, "queue opened");
     }

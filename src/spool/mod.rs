@@ -22,6 +22,7 @@ mod knobs;
 mod queue;
 mod recover;
 mod report;
+mod room;
 mod schedule;
 mod store;
 #[cfg(test)]

@@ -135,30 +135,6 @@ impl<D: Disk> Spool<D> {
         self.stage_essential(message)
     }
 
-    fn room_for(&self, message: &NewMessage) -> Result<(), Room> {
-        let knobs = &self.knobs;
-        let octets = message.body.shape.octets + message.prefix.len() as u64;
-        if (self.index.len() + self.staged.len()) as u64 >= knobs.messages_max {
-            return Err(Room::Messages);
-        }
-        if self.octets + self.staged_octets + octets > knobs.octets_max.0 {
-            return Err(Room::Octets);
-        }
-        // A file body is written already; one in memory goes to the log, or to a file of its own.
-        let to_write = if matches!(message.body.store, Store::Memory(_)) { octets } else { 0 };
-        let free = self.free_octets.saturating_sub(self.staged_octets + to_write);
-        if free < knobs.free_octets_min.0 {
-            return Err(Room::Disk);
-        }
-        // What must be written to get rid of mail (states, tombstones, copies) always finds room.
-        let reserve = knobs.segment_octets.0 / 8;
-        let in_log = octets.min(knobs.body_inline_octets_max.0) + reserve;
-        if self.log.room_octets() < self.staged_octets + in_log && free < knobs.segment_octets.0 {
-            return Err(Room::Disk);
-        }
-        Ok(())
-    }
-
     /// Stages a message whatever the limits say (notifications).
     pub(super) fn stage_essential(&mut self, message: NewMessage) -> Result<(), SpoolError> {
         let NewMessage { id, envelope, prefix, body, next_attempt, hold, routes } = message;
@@ -225,7 +201,7 @@ impl<D: Disk> Spool<D> {
 
     /// Begins a body that is streamed into a file.
     pub fn begin_body(&mut self) -> Result<BodyFileId, SpoolError> {
-        if self.free_octets < self.knobs.free_octets_min.0 {
+        if !self.disk_has_room(0) {
             return Err(SpoolError::Full(Room::Disk));
         }
         loop {
@@ -245,7 +221,7 @@ impl<D: Disk> Spool<D> {
         if self.octets + self.staged_octets + n > self.knobs.octets_max.0 {
             return Err(SpoolError::Full(Room::Octets));
         }
-        if self.free_octets.saturating_sub(n) < self.knobs.free_octets_min.0 {
+        if !self.disk_has_room(n) {
             return Err(SpoolError::Full(Room::Disk));
         }
         self.bodies.append(id.0, octets)?;
@@ -291,10 +267,7 @@ impl<D: Disk> Spool<D> {
             self.settle_pending(pending, result, &mut answers);
         }
         self.reporting.clear();
-        self.bodies.sweep();
-        if let Ok(free) = self.disk.free_octets(&self.directory) {
-            self.free_octets = free;
-        }
+        self.look_around();
         answers
     }
 
@@ -477,7 +450,7 @@ impl<D: Disk> Spool<D> {
     /// Housekeeping for an idle moment: gives back dead segments, stages copies of what is left in nearly dead ones (at
     /// most about `budget_octets`; the next commit makes them durable), has a spare segment made.
     pub fn compact(&mut self, budget_octets: u64) -> Result<(), SpoolError> {
-        self.bodies.sweep();
+        self.look_around();
         let freed = self.log.collect()?;
         for segment in &freed {
             for id in self.graves.remove(segment).unwrap_or_default() {

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A message the backend said 250 to.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Kept {
     pub from: String,
     pub to: Vec<String>,
     pub data: Vec<u8>,
+    /// When it was kept.
+    pub at: Instant,
 }
 
 impl Kept {
@@ -149,7 +151,16 @@ struct Served {
 impl Served {
     /// Answers a step; false ends the connection.
     fn answer(&mut self, step: &'static str, well: &str) -> bool {
-        let act = self.manners.lock().unwrap().acts.get(step).cloned();
+        let act = self.act(step);
+        self.perform(act, well)
+    }
+
+    /// What it is to do at a step now; asked once per step, as a test may change it meanwhile.
+    fn act(&self, step: &'static str) -> Option<Act> {
+        self.manners.lock().unwrap().acts.get(step).cloned()
+    }
+
+    fn perform(&mut self, act: Option<Act>, well: &str) -> bool {
         match act {
             None => self.say(well),
             Some(Act::Say(text)) => self.say(&text) && !text.starts_with("421"),
@@ -201,8 +212,9 @@ impl Served {
                 "MAIL" => {
                     from = line[10..].to_owned();
                     (to, data) = (Vec::new(), Vec::new());
-                    begun = !self.manners.lock().unwrap().acts.contains_key("MAIL");
-                    self.answer("MAIL", "250 2.1.0 ok")
+                    let act = self.act("MAIL");
+                    begun = takes(&act);
+                    self.perform(act, "250 2.1.0 ok")
                 }
                 "RCPT" if !begun => self.say("503 5.5.1 MAIL first"),
                 "RCPT" => {
@@ -210,20 +222,22 @@ impl Served {
                     match special.iter().find(|(k, _)| line.contains(k.as_str())) {
                         Some((_, reply)) => self.say(&reply.clone()),
                         None => {
-                            let acts = self.manners.lock().unwrap().acts.contains_key("RCPT");
-                            if !acts {
+                            let act = self.act("RCPT");
+                            if takes(&act) {
                                 to.push(line[8..].to_owned());
                             }
-                            self.answer("RCPT", "250 2.1.5 ok")
+                            self.perform(act, "250 2.1.5 ok")
                         }
                     }
                 }
                 "DATA" if to.is_empty() => self.say("554 5.5.1 no valid recipients"),
                 "DATA" => {
-                    if !self.answer("DATA", "354 go ahead") {
+                    let act = self.act("DATA");
+                    let takes = takes(&act);
+                    if !self.perform(act, "354 go ahead") {
                         return;
                     }
-                    if self.manners.lock().unwrap().acts.contains_key("DATA") {
+                    if !takes {
                         continue;
                     }
                     let Some(message) = read_dotted(&mut lines) else { return };
@@ -267,16 +281,21 @@ impl Served {
 
     /// The reply to a whole message (one per recipient for LMTP); it is kept before the reply is written.
     fn finish(&mut self, from: &str, to: &[String], data: Vec<u8>) -> bool {
-        let (act, lmtp) = {
-            let manners = self.manners.lock().unwrap();
-            (manners.acts.get(".").cloned(), manners.lmtp)
-        };
-        let refuses = matches!(&act, Some(Act::Say(text)) if !text.starts_with('2'));
-        if !refuses && !matches!(act, Some(Act::Hang)) {
-            self.kept.lock().unwrap().push(Kept { from: from.to_owned(), to: to.to_vec(), data });
+        let (act, lmtp) = (self.act("."), self.manners.lock().unwrap().lmtp);
+        if takes(&act) {
+            self.kept.lock().unwrap().push(Kept { from: from.to_owned(), to: to.to_vec(), data, at: Instant::now() });
         }
         let replies = if lmtp { to.len() } else { 1 };
-        (0..replies).all(|_| self.answer(".", "250 2.0.0 kept"))
+        (0..replies).all(|_| self.perform(act.clone(), "250 2.0.0 kept"))
+    }
+}
+
+/// Whether a step is taken, said well or late.
+fn takes(act: &Option<Act>) -> bool {
+    match act {
+        None | Some(Act::Wait(_)) => true,
+        Some(Act::Say(text)) => text.starts_with('2'),
+        Some(Act::Close | Act::Hang) => false,
     }
 }
 

@@ -147,6 +147,7 @@ struct Worker<D: Disk> {
 
 impl<D: Disk> Worker<D> {
     fn run(mut self, requests: &Receiver<SpoolRequest>) {
+        let mut tidied = clock::now();
         loop {
             let first = match requests.recv_timeout(self.sleep()) {
                 Ok(request) => Some(request),
@@ -167,8 +168,12 @@ impl<D: Disk> Worker<D> {
             if !self.stopping {
                 self.hand_out(now);
             }
-            if idle && let Err(error) = self.spool.compact(COMPACT_OCTETS) {
-                tracing::error!(lane = self.lane, %error, "cannot tidy the queue");
+            // A lane that always has something to do would never be idle, and its dead segments and files stay.
+            if idle || clock::now().since(tidied) >= IDLE {
+                tidied = clock::now();
+                if let Err(error) = self.spool.compact(COMPACT_OCTETS) {
+                    tracing::error!(lane = self.lane, %error, "cannot tidy the queue");
+                }
             }
             if stop {
                 self.commit();
