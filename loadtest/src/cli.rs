@@ -126,7 +126,7 @@ struct SendArgs {
     #[arg(long, short = 'c')]
     connections: Option<usize>,
     /// Messages per second, whatever the server does (open loop).
-    #[arg(long, conflicts_with = "hold")]
+    #[arg(long, conflicts_with = "hold", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// Open the connections and hold them idle for this long.
     #[arg(long, value_parser = duration)]

@@ -18,6 +18,9 @@ use crate::wire::replies;
 use crate::wire::reply::Reply;
 use std::time::Duration;
 
+/// What is known of a recipient: whether it exists, and the reply to give when it is not to be taken (now).
+pub(super) type Opinion = (bool, Option<Reply>);
+
 /// A client that waits for a callout.
 pub(super) struct Waiter {
     asker: Asker,
@@ -52,12 +55,7 @@ impl Core {
     }
 
     /// The policy's word, with what is known of the recipient; `opinion` is whether it exists, and the reply if not.
-    fn decide_rcpt(
-        &mut self,
-        inbound: &mut Inbound,
-        recipient: &Recipient,
-        opinion: Option<(bool, Option<Reply>)>,
-    ) -> Answer {
+    fn decide_rcpt(&mut self, inbound: &mut Inbound, recipient: &Recipient, opinion: Option<Opinion>) -> Answer {
         let (exists, refusal) = match opinion {
             // A 4xx says nothing about whether it exists.
             Some((_, Some(reply))) if reply.is_transient() => (None, Some(reply)),
@@ -137,7 +135,7 @@ impl Core {
 /// A client waits no longer than this for the answer to its RCPT: RFC 5321 §4.5.3.2.3 gives it five minutes.
 const CALLOUT_MAX: Duration = Duration::from_secs(60);
 
-fn opinion(known: Known) -> (bool, Option<Reply>) {
+fn opinion(known: Known) -> Opinion {
     match known {
         Known::Accepted => (true, None),
         Known::Refused(reply) | Known::Deferred(reply) => (false, Some((*reply).clone())),

@@ -43,7 +43,7 @@ crate::knobs! {
         /// Hosts whose XCLIENT command is offered and believed.
         xclient_from: Networks = Networks::default(), unit "";
         /// Connections in all; one more is answered 421 and closed.
-        connections_max: usize = 50_000, unit "connections", range 1..=10_000_000;
+        connections_max: usize = 16_384, unit "connections", range 1..=10_000_000;
         /// Connections from one IPv4 address or one IPv6 /64; loopback is exempt.
         connections_per_client_max: usize = 50, unit "connections", range 1..=10_000_000;
         /// Memory for bodies in flight, TLS and queues. Near it, new clients wait; at it they are answered 421.

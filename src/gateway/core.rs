@@ -4,7 +4,7 @@
 //! fire what is due. Nothing here blocks. How it fails: a driver that cannot poll ends the core with its error; the
 //! process then shuts down, because a gate with a dead core would silently refuse a share of its clients.
 
-use super::callout::Waiter;
+use super::callout::{Opinion, Waiter};
 use super::inbound::Inbound;
 use super::lanes::{Message, SpoolRequest};
 use super::opening::Opening;
@@ -18,7 +18,6 @@ use crate::policy::Load;
 use crate::reactor::{Close, Done, Driver, Id, clock};
 use crate::relay::verify::{RecipientCache, VerifyTimes};
 use crate::smtp::server::Answer;
-use crate::wire::reply::Reply;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -67,7 +66,7 @@ pub(super) struct Core {
     /// Clients that wait for a callout, by its key.
     pub callouts: HashMap<String, Vec<Waiter>>,
     /// Callouts that have ended and whose clients are to be told.
-    pub called_out: VecDeque<(Waiter, Option<(bool, Option<Reply>)>)>,
+    pub called_out: VecDeque<(Waiter, Option<Opinion>)>,
     /// Jobs of clients that have ended.
     pub ended_jobs: VecDeque<(Asker, JobEnd)>,
     /// What a spool lane could not take at once.
@@ -151,6 +150,7 @@ impl Core {
             due.drain(..).for_each(|timer| self.fired(timer));
             self.give_answers();
         }
+        self.tell_all();
         Ok(())
     }
 
@@ -200,7 +200,8 @@ impl Core {
             return;
         };
         let full = self.clients >= self.shared.connections_per_core_max;
-        if full || self.draining.is_some() {
+        let lease = self.shared.client_lease(peer.ip());
+        if full || lease.is_err() || self.draining.is_some() {
             // RFC 5321 §3.1: 421 in place of the greeting. Costs a write, no session.
             self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
             self.driver.send(conn, config.busy.clone());
@@ -210,8 +211,8 @@ impl Core {
         self.clients += 1;
         self.shared.counters.clients.fetch_add(1, Ordering::Relaxed);
         match config.tls_from_start {
-            true => self.opening_accepted(config, conn, peer, local),
-            false => self.client_accepted(config, conn, peer, local),
+            true => self.opening_accepted(config, conn, peer, local, lease.unwrap_or_default()),
+            false => self.client_accepted(config, conn, peer, local, lease.unwrap_or_default()),
         }
     }
 
@@ -328,6 +329,11 @@ impl Core {
             Some((generation, End::Client(_))) => Some(Id { index: index as u32, generation: *generation }),
             _ => None,
         })
+    }
+
+    /// Whether the core is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_some()
     }
 
     fn is_drained(&self) -> bool {

@@ -27,6 +27,11 @@ impl Core {
     /// The spool lane hands out a message that is due.
     pub(super) fn deliver(&mut self, attempted: Attempted) {
         let Attempted { attempt, prefix, body, lane } = attempted;
+        if self.is_draining() {
+            // Its turn comes after the next start.
+            let request = SpoolRequest::Return { id: attempt.id, recipients: attempt.recipients };
+            return self.tell_spool(lane, request);
+        }
         let Some(first) = attempt.recipients.first().and_then(|i| attempt.envelope.recipients.get(*i as usize)) else {
             return self.tell_spool(lane, SpoolRequest::Settle { id: attempt.id, fates: Vec::new() });
         };
@@ -88,6 +93,14 @@ impl Core {
     pub(super) fn tell_spool(&mut self, lane: usize, request: SpoolRequest) {
         if let Err(back) = self.shared.lanes[lane].ask(request) {
             self.unsaid.push_back((lane, back));
+        }
+    }
+
+    /// The core ends: what a lane could not take at once is told now, waiting if need be. A fate that is not told would
+    /// be a message delivered twice.
+    pub(super) fn tell_all(&mut self) {
+        for (lane, request) in std::mem::take(&mut self.unsaid) {
+            self.shared.lanes[lane].tell(*request);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::base::id::SessionId;
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
 use crate::lookup::Answer as LookupAnswer;
+use crate::policy::Lease;
 use crate::reactor::tls::Tls;
 use crate::reactor::{End as Ended, Id, clock};
 use crate::sasl::server::SaslAsk;
@@ -46,6 +47,8 @@ pub(super) struct Inbound {
     pub(super) reserved_octets: usize,
     /// The message that is being settled.
     pub(super) settling: Option<Box<Settlement>>,
+    /// The client's place among its connections.
+    _lease: Option<Lease>,
 }
 
 impl Machine for Server {
@@ -77,10 +80,17 @@ impl Inbound {
 
 impl Core {
     /// A client came to a port that begins in clear.
-    pub(super) fn client_accepted(&mut self, listener: Arc<Listener>, conn: Id, client: SocketAddr, local: SocketAddr) {
+    pub(super) fn client_accepted(
+        &mut self,
+        listener: Arc<Listener>,
+        conn: Id,
+        client: SocketAddr,
+        local: SocketAddr,
+        lease: Option<Lease>,
+    ) {
         let mut pipe = Pipe::new(conn);
         pipe.receive(&mut self.driver, true);
-        self.client_begin(pipe, listener, client, local, None);
+        self.client_begin(pipe, listener, client, local, None, lease);
     }
 
     /// Begins a session.
@@ -91,6 +101,7 @@ impl Core {
         client: SocketAddr,
         local: SocketAddr,
         tls: Option<TlsFacts>,
+        lease: Option<Lease>,
     ) {
         let session = SessionId(self.ids.next_id());
         let settings = &self.shared.config.settings.server;
@@ -125,6 +136,7 @@ impl Core {
             named_routes: Vec::new(),
             reserved_octets: 0,
             settling: None,
+            _lease: lease,
         }));
     }
 
@@ -261,7 +273,16 @@ impl Core {
     }
 
     fn asks_connect(&mut self, inbound: &mut Inbound, early_talker: bool) -> Option<Answer> {
-        // PROXY and XCLIENT change who the client is.
+        // PROXY and XCLIENT change who the client is, and so what it may do.
+        let client = inbound.machine.peer().client.ip();
+        if client != inbound.judge.client().ip() {
+            let settings = &self.shared.config.settings.server;
+            inbound.machine.entitle(PeerRights {
+                protected: settings.protected.contains(client),
+                proxy: false,
+                xclient: settings.xclient_from.contains(client),
+            });
+        }
         let peer = inbound.machine.peer();
         inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker, self.now);
         if let Some(question) = inbound.judge.wanted_name(peer) {
@@ -280,7 +301,7 @@ impl Core {
     fn asks_data(&mut self, inbound: &mut Inbound, declared: Option<u64>) -> Answer {
         let memory_max = inbound.listener.server.knobs.body_memory_octets_max.len();
         let declared = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(memory_max);
-        let wanted = declared.clamp(16 * 1024, memory_max);
+        let wanted = declared.clamp(memory_max.min(16 * 1024), memory_max);
         if self.body_octets + wanted > self.shared.body_octets_per_core_max {
             return refuse(replies::no_room());
         }

@@ -34,6 +34,9 @@ pub(super) struct Judge {
     name: Option<Domain>,
 }
 
+/// The policy's word on a recipient: its grant and how long the client waits for the reply, or the refusal.
+pub(super) type Passage = Result<(RelayGrant, Duration), Answer>;
+
 /// What the policy says about a whole message.
 pub(super) enum Sentence {
     /// It goes on.
@@ -62,6 +65,11 @@ impl Judge {
             encrypted: peer.tls.is_some(),
             name: None,
         }
+    }
+
+    /// Who is being judged.
+    pub fn client(&self) -> SocketAddr {
+        self.client
     }
 
     /// Before the greeting. PROXY and XCLIENT change who the client is: then it is judged anew.
@@ -154,12 +162,7 @@ impl Judge {
     }
 
     /// The policy's word on a recipient, with the route it names.
-    pub fn rcpt(
-        &mut self,
-        now: Instant,
-        recipient: &Recipient,
-        exists: Option<bool>,
-    ) -> (Result<(RelayGrant, Duration), Answer>, Option<Arc<str>>) {
+    pub fn rcpt(&mut self, now: Instant, recipient: &Recipient, exists: Option<bool>) -> (Passage, Option<Arc<str>>) {
         let decision = self.policy.rcpt(now, recipient, exists);
         self.log("rcpt", &decision);
         let (delay, route) = (decision.delay, decision.route.clone());

@@ -66,7 +66,8 @@ impl Wake for crate::reactor::Waker {
 pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
     let signals = signals()?;
     let (soft, hard) = limits::raise_nofile();
-    let wanted = config.settings.server.connections_max as u64 * 2 + 256;
+    // Legs to backends, files of the queue, and a reserve.
+    let wanted = config.settings.server.connections_max as u64 + 1024;
     if soft < wanted {
         tracing::warn!(
             limit = soft,
@@ -398,6 +399,7 @@ fn reload(shared: &Shared, host: &Arc<dyn Host>) {
                 Ok(tls) => shared.server_tls.store(Arc::new(tls)),
                 Err(error) => tracing::error!(target: "server", %error, "certificates not reloaded"),
             }
+            tracing::info!(target: "server", "policy, lists and certificates are read again; other settings take a restart");
         }
     }
 }

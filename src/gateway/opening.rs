@@ -10,6 +10,7 @@ use super::state::Listener;
 use crate::base::buf::{Input, Output};
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
+use crate::policy::Lease;
 use crate::reactor::{End as Ended, Id};
 use crate::wire::proxy::{self, Parsed};
 use std::io;
@@ -21,6 +22,8 @@ pub(super) struct Opening {
     pub(super) pipe: Pipe,
     listener: Arc<Listener>,
     steps: Steps,
+    /// The client's place among its connections.
+    lease: Option<Lease>,
 }
 
 /// What happens in order: the part that the pipe talks to.
@@ -79,12 +82,13 @@ impl Core {
         conn: Id,
         client: SocketAddr,
         local: SocketAddr,
+        lease: Option<Lease>,
     ) {
         let proxied = self.shared.config.settings.server.proxy_from.contains(client.ip());
         let deadline = self.now + listener.server.knobs.proxy_timeout;
         let step = if proxied { Step::Proxy } else { Step::Begin };
         let steps = Steps { client, local, step, deadline };
-        let mut opening = Box::new(Opening { pipe: Pipe::new(conn), listener, steps });
+        let mut opening = Box::new(Opening { pipe: Pipe::new(conn), listener, steps, lease });
         opening.pipe.receive(&mut self.driver, true);
         self.opening_drive(opening);
     }
@@ -126,8 +130,8 @@ impl Core {
         }
         match std::mem::replace(&mut opening.steps.step, Step::Handshake) {
             Step::Ready(facts) => {
-                let Opening { pipe, listener, steps } = *opening;
-                return self.client_begin(pipe, listener, steps.client, steps.local, Some(facts));
+                let Opening { pipe, listener, steps, lease } = *opening;
+                return self.client_begin(pipe, listener, steps.client, steps.local, Some(facts), lease);
             }
             Step::Failed(why) => {
                 tracing::info!(client = %opening.steps.client, listener = %opening.listener.name, why, "no TLS session");

@@ -11,7 +11,7 @@ use super::routing::Routing;
 use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig};
 use crate::base::buf::{Chain, Segment};
 use crate::lookup;
-use crate::policy::{Limits, Policy};
+use crate::policy::{Lease, Limits, Policy};
 use crate::reactor::clock;
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
 use crate::relay::pool::{Health, Member, Pool, PoolLimits};
@@ -19,6 +19,7 @@ use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, S
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
 use arc_swap::ArcSwap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -184,6 +185,22 @@ impl Shared {
             idle_time_max: Duration::from_secs(10),
             messages_per_connection_max: 0,
         }
+    }
+
+    /// A place among the connections of one client (an IPv4 address, an IPv6 /64); none is needed from loopback, and
+    /// `Err` says that the client has as many as it may. The place is given back when the value is dropped.
+    pub fn client_lease(&self, ip: IpAddr) -> Result<Option<Lease>, ()> {
+        if ip.is_loopback() {
+            return Ok(None);
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.limits.secret(), "connections of a client").hash(&mut hasher);
+        match ip {
+            IpAddr::V4(ip) => ip.hash(&mut hasher),
+            IpAddr::V6(ip) => ip.octets()[..8].hash(&mut hasher),
+        }
+        let most = u32::try_from(self.config.settings.server.connections_per_client_max).unwrap_or(u32::MAX);
+        self.limits.lease(hasher.finish(), most).map(Some).ok_or(())
     }
 
     /// Messages in all queues.

@@ -134,7 +134,7 @@ crate::knobs! {
         /// Connections to one backend from one core, at most.
         connections_max: usize = 64, unit "connections", range 1..=10_000;
         /// Idle connections kept open to one backend by one core.
-        idle_max: usize = 8, unit "connections", range 0..=10_000;
+        idle_max: usize = 32, unit "connections", range 0..=10_000;
         /// How long an idle connection is kept.
         idle_time_max: Duration = Duration::from_secs(30), unit "", range Duration::ZERO..=Duration::from_secs(3600);
         /// Messages sent over one connection before it is closed; 0 = no limit.

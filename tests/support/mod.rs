@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test file uses a part; a panic is the report")]
 
 pub mod backend;
+pub mod peers;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -156,11 +156,20 @@ fn work(name: &str, args: &MeasureArgs) -> Result<Work, String> {
             let n = args.idle_connections;
             // Time to come up, then a while in which memory is read.
             let hold = 5 + n / 1000;
-            (format!("-c {n} --hold {hold}s --sources 127.8.0.0/16"), false, Some(n))
+            (format!("--hold {hold}s --sources 127.8.0.0/16"), false, Some(n))
         }
         _ => return Err(format!("--what: expected some of {}, found {name:?}", KNOWN.join(", "))),
     };
     Ok(Work { name: name.into(), spool, send: words(send), hold })
+}
+
+/// Descriptors a process needs beside those of its connections.
+const DESCRIPTORS_OWN: u64 = 300;
+
+/// The connections that `peer` can hold of those asked for: a proxy needs two descriptors for each.
+fn holdable(peer: Peer, asked: u64, descriptors: u64) -> u64 {
+    let each = if peer == Peer::Haproxy { 2 } else { 1 };
+    asked.min(descriptors.saturating_sub(DESCRIPTORS_OWN) / each)
 }
 
 /// Whether `peer` can do `work` at all.
@@ -240,12 +249,20 @@ pub fn run(args: &MeasureArgs) -> Result<(), String> {
     if measured.rows.is_empty() { Err("nothing was measured".into()) } else { Ok(()) }
 }
 
+/// The work as this server is given it.
+fn for_peer(work: &Work, peer: Peer, setting: &Setting) -> Work {
+    let hold = work.hold.map(|n| holdable(peer, n, setting.descriptors));
+    let mut send = work.send.clone();
+    send.extend(hold.into_iter().flat_map(|n| ["-c".to_owned(), n.to_string()]));
+    Work { hold, send, ..work.clone() }
+}
+
 /// All servers at one piece of work, in turns.
 fn compare(work: &Work, args: &MeasureArgs, setting: &Setting, measured: &mut Measured) {
     let mut peers: Vec<Peer> = args.peers.iter().copied().filter(|p| fits(*p, work)).collect();
     let mut trials: Vec<(Peer, Vec<Trial>)> = peers.iter().map(|p| (*p, Vec::new())).collect();
     for round in 1..=args.rounds {
-        peers.retain(|peer| match trial::run(*peer, work, setting) {
+        peers.retain(|peer| match trial::run(*peer, &for_peer(work, *peer, setting), setting) {
             Ok(trial) => {
                 eprintln!("{} {} {round}/{}: {}", work.name, peer.name(), args.rounds, table::line(&trial));
                 trials.iter_mut().filter(|(p, _)| p == peer).for_each(|(_, t)| t.push(trial.clone()));
@@ -260,6 +277,11 @@ fn compare(work: &Work, args: &MeasureArgs, setting: &Setting, measured: &mut Me
     let direct = trials.iter().find(|(p, _)| *p == Peer::Direct).map(|(_, t)| median_rate(t));
     for (peer, trials) in trials.into_iter().filter(|(_, t)| !t.is_empty()) {
         let mut row = row(work, peer, trials, direct);
+        if let Some(asked) = work.hold {
+            let held = holdable(peer, asked, setting.descriptors);
+            let why = format!("{held} connections, since a process may have {} descriptors", setting.descriptors);
+            row.harness_limit = (held < asked).then_some(why);
+        }
         if peer != Peer::Direct && work.hold.is_none() && args.syscall_messages > 0 {
             match trial::syscalls_per_message(peer, work, setting, args.syscall_messages) {
                 Ok(n) => row.syscalls = Some(n),
@@ -307,6 +329,13 @@ fn row(work: &Work, peer: Peer, mut trials: Vec<Trial>, direct: Option<f64>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_held_than_descriptors_allow() {
+        assert_eq!(holdable(Peer::Gatepost, 20_000, 65_536), 20_000);
+        assert_eq!(holdable(Peer::Gatepost, 20_000, 20_000), 19_700);
+        assert_eq!(holdable(Peer::Haproxy, 20_000, 20_000), 9_850);
+    }
 
     #[test]
     fn the_middle_of_the_trials_is_quoted_with_its_spread() {

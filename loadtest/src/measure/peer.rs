@@ -136,7 +136,7 @@ fn haproxy(address: SocketAddr, backend: SocketAddr, setting: &Setting, dir: &Pa
     let text = include_str!("../../peers/haproxy/haproxy.cfg")
         .replace("@CORES@", &setting.cores.to_string())
         // Two descriptors a connection, and some of its own.
-        .replace("@CONNECTIONS@", &(setting.descriptors / 2).saturating_sub(200).to_string())
+        .replace("@CONNECTIONS@", &(setting.descriptors / 2).saturating_sub(50).to_string())
         .replace("@PORT@", &address.port().to_string())
         .replace("@BACKEND@", &backend.to_string());
     let file = dir.join("haproxy.cfg");

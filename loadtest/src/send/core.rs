@@ -61,13 +61,13 @@ struct Core {
     schedule: Schedule,
     tally: Tally,
     outcomes: Vec<Outcome>,
-    start: Start2,
+    aim: Aim,
     no_connect_before: Instant,
     opened: u64,
 }
 
 /// What of [`Start`] is looked at during the run.
-struct Start2 {
+struct Aim {
     target: SocketAddr,
     pace: Pace,
     connections: usize,
@@ -90,7 +90,7 @@ pub(super) fn run(start: Start) -> io::Result<Tally> {
         schedule,
         tally: Tally::default(),
         outcomes: Vec::new(),
-        start: Start2 { target, pace, connections, sources, first_source, timeout },
+        aim: Aim { target, pace, connections, sources, first_source, timeout },
         no_connect_before: Instant::ZERO,
         opened: 0,
     };
@@ -147,9 +147,9 @@ impl Core {
 
     fn open_connections(&mut self, now: Instant) -> io::Result<()> {
         while self.wants_connection(now) {
-            let source = self.start.sources.as_ref().map(|s| s.nth(self.start.first_source + self.opened));
+            let source = self.aim.sources.as_ref().map(|s| s.nth(self.aim.first_source + self.opened));
             self.opened += 1;
-            match self.driver.connect(self.start.target, source) {
+            match self.driver.connect(self.aim.target, source) {
                 Ok(id) => {
                     self.rising += 1;
                     self.conns.insert(id, Conn::new(now));
@@ -161,10 +161,10 @@ impl Core {
     }
 
     fn wants_connection(&self, now: Instant) -> bool {
-        if now < self.no_connect_before || self.rising >= CONNECTING_MAX || self.conns.len() >= self.start.connections {
+        if now < self.no_connect_before || self.rising >= CONNECTING_MAX || self.conns.len() >= self.aim.connections {
             return false;
         }
-        match self.start.pace {
+        match self.aim.pace {
             Pace::Closed => self.schedule.wants() && (self.rising as u64) < self.schedule.left(),
             Pace::Open(_) => self.schedule.waiting() > self.rising + self.idle.len(),
             Pace::Hold => self.schedule.wants(),
@@ -312,7 +312,7 @@ impl Core {
 
     /// Ends what has been silent for too long.
     fn sweep(&mut self, now: Instant) {
-        let timeout = self.start.timeout;
+        let timeout = self.aim.timeout;
         let late: Vec<Id> = self
             .conns
             .iter_mut()

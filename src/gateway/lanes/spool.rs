@@ -16,7 +16,7 @@ use crate::log::Disk;
 use crate::reactor::{Id, clock};
 use crate::spool::{Attempt, BodyFileId, Fate, NewMessage, Report, Spool, SpoolError, SpoolKnobs};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +49,8 @@ pub(in crate::gateway) enum SpoolRequest {
     ReadBody { leg: Id, file: u64, offset: u64, octets_max: usize },
     /// What became of an attempt.
     Settle { id: SpoolId, fates: Vec<(u32, Fate)> },
+    /// An attempt that was not made after all.
+    Return { id: SpoolId, recipients: Vec<u32> },
     /// From the administrator.
     Admin { request: Request, reply: channel::Sender<Response> },
     /// Commit and end.
@@ -101,9 +103,10 @@ impl SpoolLane {
             composer,
             core,
             askers: HashMap::new(),
-            fresh: HashMap::new(),
+            fresh: BTreeMap::new(),
             fresh_octets: 0,
             in_flight: 0,
+            stopping: false,
             gauges: gauges.clone(),
         };
         let name = format!("spool{lane}");
@@ -134,9 +137,11 @@ struct Worker<D: Disk> {
     /// Who waits for which message to be committed.
     askers: HashMap<SpoolId, Asker>,
     /// What was just committed, so that its first delivery need not read it back.
-    fresh: HashMap<SpoolId, (Vec<u8>, Body)>,
+    fresh: BTreeMap<SpoolId, (Vec<u8>, Body)>,
     fresh_octets: u64,
     in_flight: usize,
+    /// The cores are on their way out: nothing more is handed out.
+    stopping: bool,
     gauges: Arc<LaneGauges>,
 }
 
@@ -159,7 +164,9 @@ impl<D: Disk> Worker<D> {
             self.spool.expire(now);
             self.report(now);
             self.commit();
-            self.hand_out(now);
+            if !self.stopping {
+                self.hand_out(now);
+            }
             if idle && let Err(error) = self.spool.compact(COMPACT_OCTETS) {
                 tracing::error!(lane = self.lane, %error, "cannot tidy the queue");
             }
@@ -196,6 +203,11 @@ impl<D: Disk> Worker<D> {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.spool.settle(id, fates, clock::wall());
             }
+            SpoolRequest::Return { id, recipients } => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.spool.return_attempt(id, &recipients);
+                self.stopping = true;
+            }
             SpoolRequest::Admin { request, reply } => {
                 let lifetime_ms = self.lifetime.as_millis() as u64;
                 let answer = queue::answer(&mut self.spool, &request, lifetime_ms, clock::wall());
@@ -222,8 +234,8 @@ impl<D: Disk> Worker<D> {
         match self.spool.stage(message) {
             Ok(()) => {
                 self.askers.insert(id, asker);
-                if keep.hold.is_none() && self.fresh_octets < FRESH_OCTETS_MAX {
-                    self.fresh_octets += keep.body.shape.octets;
+                if keep.hold.is_none() {
+                    self.fresh_octets += octets_of(&keep.prefix, &keep.body);
                     self.fresh.insert(id, (keep.prefix, keep.body));
                 }
             }
@@ -258,8 +270,10 @@ impl<D: Disk> Worker<D> {
             return;
         }
         for (id, result) in self.spool.commit() {
-            if result.is_err() {
-                self.fresh.remove(&id);
+            if result.is_err()
+                && let Some((prefix, body)) = self.fresh.remove(&id)
+            {
+                self.fresh_octets -= octets_of(&prefix, &body);
             }
             match self.askers.remove(&id) {
                 Some(asker) => self.kept(asker, result),
@@ -281,7 +295,10 @@ impl<D: Disk> Worker<D> {
         for attempt in self.spool.take_due(now, room) {
             let id = attempt.id;
             let loaded = match self.fresh.remove(&id) {
-                Some((prefix, body)) => Ok((prefix, body)),
+                Some((prefix, body)) => {
+                    self.fresh_octets -= octets_of(&prefix, &body);
+                    Ok((prefix, body))
+                }
                 None => self.spool.load(id).map(|(_, prefix, body)| (prefix, body)),
             };
             match loaded {
@@ -299,9 +316,11 @@ impl<D: Disk> Worker<D> {
                 }
             }
         }
-        // What could not go at once is read back when its turn comes.
-        self.fresh.clear();
-        self.fresh_octets = 0;
+        // What waits for its turn is kept as long as there is room, the oldest goes first; it is read back then.
+        while self.fresh_octets > FRESH_OCTETS_MAX {
+            let Some((_, (prefix, body))) = self.fresh.pop_first() else { break };
+            self.fresh_octets -= octets_of(&prefix, &body);
+        }
     }
 
     /// Makes the notifications that are due (RFC 3461 §5).
@@ -339,4 +358,13 @@ impl<D: Disk> Worker<D> {
             crate::base::body::Store::Memory(_) => body.to_vec().unwrap_or_default(),
         }
     }
+}
+
+/// What a message that is kept for its first delivery takes in memory; one whose body is in a file hardly any.
+fn octets_of(prefix: &[u8], body: &Body) -> u64 {
+    let body = match &body.store {
+        crate::base::body::Store::Memory(_) => body.shape.octets,
+        crate::base::body::Store::File { head, .. } => head.len() as u64,
+    };
+    prefix.len() as u64 + body
 }

@@ -1,0 +1,173 @@
+//! The commands as a user types them: sink, send and ledger as processes, other people's tools against ours, and a short
+//! comparison of servers.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, outside #[test] functions
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn load() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_gatepost-load"))
+}
+
+/// Whether a program is on this machine; where peers are required, a missing one is a failure.
+fn here(program: &str) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .chain([Path::new("/usr/sbin").to_owned()])
+        .any(|dir| dir.join(program).is_file());
+    if !found {
+        assert!(std::env::var_os("GATEPOST_REQUIRE_PEERS").is_none_or(|v| v != "1"), "missing peer: {program}");
+        println!("skipped: {program} not found");
+    }
+    found
+}
+
+struct Sink {
+    child: Child,
+    address: String,
+}
+
+impl Sink {
+    fn start(args: &[&str]) -> Sink {
+        let mut command = load();
+        command.args(["sink", "--listen", "127.0.0.1:0", "--json", "-"]).args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        Sink { child, address }
+    }
+
+    fn finish(mut self) -> Value {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+#[test]
+fn sink_send_and_ledger_as_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sent, seen) = (dir.path().join("sent"), dir.path().join("seen"));
+    let sink = Sink::start(&["--cores", "2", "--ledger", seen.to_str().unwrap()]);
+    let output = load()
+        .args([
+            "send",
+            &sink.address,
+            "-m",
+            "200",
+            "-c",
+            "5",
+            "--messages-per-connection",
+            "3",
+            "--json",
+            "-",
+            "--ledger",
+        ])
+        .arg(&sent)
+        .output()
+        .unwrap();
+    let report = json(&output);
+    assert_eq!(report["messages"], 200, "{report}");
+    let tally = sink.finish();
+    assert_eq!((&tally["messages"], &tally["errors"]), (&200.into(), &0.into()), "{tally}");
+    let join = |seen: &Path| {
+        let output =
+            load().args(["ledger", "--json", "-", "--sent"]).arg(&sent).arg("--seen").arg(seen).output().unwrap();
+        (output.status.success(), json(&output))
+    };
+    let (good, account) = join(&seen);
+    assert!(good && account["lost"] == 0 && account["accepted"] == 200, "{account}");
+    // One line fewer in the sink's ledger is one message lost, and a failure.
+    let text = std::fs::read_to_string(&seen).unwrap();
+    let short = dir.path().join("short");
+    std::fs::write(&short, text.split_once('\n').unwrap().1).unwrap();
+    let (good, account) = join(&short);
+    assert!(!good && account["lost"] == 1, "{account}");
+}
+
+#[test]
+fn wrong_usage_is_told_in_one_line() {
+    for (args, wanted) in [
+        (vec!["send", "192.0.2.1:25", "-m", "1"], "--i-own 192.0.2.1"),
+        (vec!["send", "127.0.0.1:25"], "--messages, --seconds or --hold"),
+        (vec!["send", "127.0.0.1:25", "-m", "1", "--rate", "-5"], "--rate"),
+        (vec!["sink", "--reject-rcpt", "2"], "expected a share from 0 to 1"),
+        (vec!["measure", "--what", "everything"], "expected some of cut-through"),
+        (vec!["ledger", "--sent", "/nonexistent", "--seen", "/nonexistent"], "ledger /nonexistent"),
+    ] {
+        let output = load().args(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(wanted), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn other_peoples_tools_agree() {
+    if here("smtp-source") {
+        let sink = Sink::start(&[]);
+        let status = Command::new("smtp-source")
+            .args(["-s", "5", "-m", "100", "-l", "5000", &format!("inet:{}", sink.address)])
+            .status();
+        assert!(status.unwrap().success());
+        let tally = sink.finish();
+        assert_eq!((&tally["messages"], &tally["errors"]), (&100.into(), &0.into()), "{tally}");
+    }
+    if here("smtp-sink") {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Root is told to give its rights up, anybody else needs not.
+        let mut command = Command::new("smtp-sink");
+        if Path::new("/root").read_dir().is_ok() {
+            command.args(["-u", "nobody"]);
+        }
+        let mut theirs = command.args([&free.to_string(), "100"]).spawn().unwrap();
+        let started = std::time::Instant::now();
+        while std::net::TcpStream::connect(free).is_err() && started.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        for mode in [vec!["--pipeline", "on"], vec!["--pipeline", "off"], vec!["--messages-per-connection", "1"]] {
+            let output =
+                load().args(["send", &free.to_string(), "-m", "100", "-c", "5", "--json", "-"]).args(&mode).output();
+            let report = json(&output.unwrap());
+            assert_eq!((&report["messages"], &report["refused"]), (&100.into(), &0.into()), "{mode:?}: {report}");
+            assert_eq!(report["errors"], serde_json::json!({}), "{mode:?}");
+        }
+        theirs.kill().unwrap();
+        theirs.wait().unwrap();
+    }
+}
+
+#[test]
+fn servers_are_measured_side_by_side() {
+    if !here("haproxy") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result.json");
+    let output = load()
+        .args(["measure", "--what", "plain-kept", "--peers", "direct,haproxy", "--rounds", "2", "--seconds", "0.5"])
+        .args(["--connections", "5", "--syscall-messages", "0", "--markdown", "--scratch"])
+        .arg(dir.path())
+        .arg("--json")
+        .arg(&result)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains("| plain-kept | haproxy |"), "{said}");
+    let measured: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    let haproxy = &measured["rows"][1];
+    assert_eq!((&haproxy["peer"], haproxy["trials"].as_array().map(Vec::len)), (&"haproxy".into(), Some(2)));
+    assert!(haproxy["cpu_us"]["median"].as_f64().unwrap() > 1.0, "{haproxy}");
+    // What went in came out, the warm-up included.
+    let trial = &haproxy["trials"][0];
+    assert_eq!(trial["sink"]["messages"].as_u64(), trial["send"]["messages"].as_u64().map(|n| n + 50), "{trial}");
+}
