@@ -121,7 +121,7 @@ impl<'l> Checker<'l> {
             return Ok((*known, inverted));
         }
         let number = self.program.atoms.len() as u32;
-        self.program.atoms.push(Atom { operand, test, text: text.clone().into(), memo: None });
+        self.program.atoms.push(Atom { operand, test, text: text.clone().into(), memo: None, gate: None });
         self.interned.insert(text, number);
         self.uses.push(1);
         Ok((number, inverted))
@@ -138,10 +138,10 @@ impl<'l> Checker<'l> {
                     .size_limit(REGEX_OCTETS_MAX)
                     .build()
                     .map_err(|e| Fault::new(span.clone(), regex_error(&e), "a regular expression"))?;
-                // The text of a built expression does not carry its flags; a group needs them.
+                // The text of a built expression does not carry its flags; a gate needs them.
                 let pattern = if *fold { format!("(?i:{pattern})") } else { pattern.clone() };
                 let regex = RegexBuilder::new(&pattern).size_limit(REGEX_OCTETS_MAX).build().unwrap_or(regex);
-                Ok((operand, Test::Matches(Box::new(regex), None), false))
+                Ok((operand, Test::Matches(Box::new(regex)), false))
             }
             NodeKind::Known(item) => Ok((operand(cx, item)?.0, Test::Known, false)),
             NodeKind::Name(_) | NodeKind::Call(..) => {
@@ -228,7 +228,7 @@ fn operand(cx: &mut Context<'_>, node: &Node) -> Result<(Operand, Type), Fault> 
             let row = id.row();
             known_at(node, name, row.known, cx.stage)?;
             cx.facts.insert(id);
-            Ok((Operand::Fact(id), row.kind))
+            Ok((Operand::fact(id), row.kind))
         }
         NodeKind::Call(name, argument, span) => {
             let Some(function) = functions::find(name) else {

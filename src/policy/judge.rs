@@ -93,15 +93,19 @@ impl<'p, O: Observer> Pass<'p, '_, O> {
         let mut found = Judgement::open();
         let mut takes: SmallVec<[Take<'p>; 4]> = SmallVec::new();
         let policy = self.policy;
-        for index in policy.at(self.stage) {
-            let rule = &policy.rules()[*index as usize];
-            let matched = policy.program.holds(rule.condition.entry, &self.view, memo, self.observer);
-            self.observer.tried(*index as usize, matched);
+        for trial in policy.at(self.stage) {
+            if let (false, Some(gate)) = (O::WATCHES, trial.guard)
+                && !policy.program.is_open(gate, &self.view, memo)
+            {
+                continue;
+            }
+            let matched = policy.program.holds(trial.entry, &self.view, memo, self.observer);
+            self.observer.tried(trial.rule as usize, matched);
             if !matched {
                 continue;
             }
-            for outcome in &rule.outcomes {
-                self.apply(outcome, RuleId(*index), &mut found, &mut takes, memo);
+            for outcome in &policy.rules()[trial.rule as usize].outcomes {
+                self.apply(outcome, RuleId(trial.rule), &mut found, &mut takes, memo);
             }
             if !matches!(found.end, End::Open) {
                 break;

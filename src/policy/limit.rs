@@ -151,7 +151,7 @@ impl KeyPart {
                 }
                 None => false,
             },
-            KeyPart::Fact(id) => Operand::Fact(*id).with(view, |value| match value {
+            KeyPart::Fact(id) => Operand::fact(*id).with(view, |value| match value {
                 Value::Text(t) if !t.is_empty() => {
                     add_text(t, hasher);
                     true

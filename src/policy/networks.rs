@@ -1,17 +1,18 @@
 //! A set of networks, built once, asked often: is this address in one of them?
 //!
-//! Networks are merged into sorted, disjoint ranges, and every sixteenth start of a level is repeated in the level
-//! above it, as in a B-tree without pointers. A question costs one block of sixteen numbers per level (a cache line for
-//! IPv4): five levels for a million ranges, of which the upper three always stay in the cache. Compared with a trie of
-//! nodes this has no bad case (a million single hosts cost the same as a million /24) and takes 8 octets a range for
-//! IPv4 and 32 for IPv6.
+//! Networks are merged into sorted, disjoint ranges, eight to a leaf; above the leaves stand levels that repeat the first
+//! start of every block below, as in a B-tree without pointers. A question costs one block per level (a cache line for
+//! IPv4): six for a million ranges, of which the upper four always stay in the nearest cache. Compared with a trie of
+//! nodes this has no bad case (a million single hosts cost the same as a million /24) and takes 9 octets a range for
+//! IPv4 and 34 for IPv6.
 //!
 //! How it fails: building and asking are total; [`parse_network`] says what was expected.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-const BLOCK: usize = 16; // u32 starts of one cache line
+const FENCES: usize = 16; // IPv4 starts of one cache line
+const LEAF: usize = 8; // IPv4 ranges, both ends, of one cache line
 
 /// Reads a network (`192.0.2.0/24`, `2001:db8::/32`) or one address. IPv4-mapped IPv6 becomes IPv4.
 pub fn parse_network(text: &str) -> Result<IpNet, String> {
@@ -51,6 +52,15 @@ impl Networks {
         }
         Networks { v4: Ranges::new(v4), v6: Ranges::new(v6) }
     }
+    /// The set of all addresses of several sets.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Networks>) -> Networks {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for set in sets {
+            v4.extend(set.v4.ranges());
+            v6.extend(set.v6.ranges());
+        }
+        Networks { v4: Ranges::new(v4), v6: Ranges::new(v6) }
+    }
     /// Whether `ip` is in one of the networks. IPv4-mapped IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
@@ -60,11 +70,11 @@ impl Networks {
     }
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.v4.ends.is_empty() && self.v6.ends.is_empty()
+        self.len() == 0
     }
     /// Disjoint ranges after merging.
     pub fn len(&self) -> usize {
-        self.v4.ends.len() + self.v6.ends.len()
+        self.v4.len + self.v6.len
     }
 }
 
@@ -72,16 +82,21 @@ impl Networks {
 trait Key: Copy + Ord + std::fmt::Debug {
     /// The number after this one, unless it is the last.
     fn successor(self) -> Option<Self>;
-    /// How many of a sorted block are not above `self`.
-    fn rank(self, block: &[Self]) -> usize;
+    /// How many of a sorted block are not above `self`. Compares all: no branch to guess wrong, several at once where the
+    /// machine has vectors, and cache lines of a large block are fetched side by side rather than one after the other.
+    #[inline]
+    fn rank<const N: usize>(self, block: &[Self; N]) -> usize {
+        block.iter().map(|k| usize::from(*k <= self)).sum()
+    }
 }
 
 impl Key for u32 {
     fn successor(self) -> Option<u32> {
         self.checked_add(1)
     }
-    /// Compares all: sixteen at once where the machine has vectors, no branch to guess wrong.
-    fn rank(self, block: &[u32]) -> usize {
+    #[inline]
+    fn rank<const N: usize>(self, block: &[u32; N]) -> usize {
+        // Sums as wide as the keys fill a vector better.
         block.iter().map(|k| u32::from(*k <= self)).sum::<u32>() as usize
     }
 }
@@ -90,64 +105,92 @@ impl Key for u128 {
     fn successor(self) -> Option<u128> {
         self.checked_add(1)
     }
-    fn rank(self, block: &[u128]) -> usize {
-        block.partition_point(|k| *k <= self)
-    }
 }
 
-/// Sorted disjoint ranges, both ends inclusive.
+/// Starts that begin the blocks of the level below.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Fences<K>([K; FENCES]);
+
+/// Ranges with both ends side by side: whoever found the start has the end in the same cache line (IPv4).
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Leaf<K> {
+    starts: [K; LEAF],
+    ends: [K; LEAF],
+}
+
+/// Sorted disjoint ranges, both ends inclusive. Unused places of a block repeat the last used one.
 #[derive(Debug)]
 struct Ranges<K> {
-    /// `levels[0]` holds the start of every range; each level repeats every sixteenth number of the one before.
-    levels: Vec<Vec<K>>,
-    ends: Vec<K>,
+    /// The top level first. Each has a number for every block of the level below it, the last for every leaf.
+    levels: Vec<(Vec<Fences<K>>, usize)>,
+    leaves: Vec<Leaf<K>>,
+    len: usize,
 }
 
 impl<K> Default for Ranges<K> {
     fn default() -> Self {
-        Ranges { levels: Vec::new(), ends: Vec::new() }
+        Ranges { levels: Vec::new(), leaves: Vec::new(), len: 0 }
     }
 }
 
 impl<K: Key> Ranges<K> {
     fn new(mut ranges: Vec<(K, K)>) -> Ranges<K> {
         ranges.sort_unstable();
-        let (mut starts, mut ends): (Vec<K>, Vec<K>) = (Vec::new(), Vec::new());
+        let mut merged: Vec<(K, K)> = Vec::new();
         for (start, end) in ranges {
-            match ends.last_mut() {
+            match merged.last_mut() {
                 // Overlapping or adjacent: `last + 1 >= start`; nothing lies above the last number.
-                Some(last) if last.successor().is_none_or(|next| next >= start) => *last = (*last).max(end),
-                _ => {
-                    starts.push(start);
-                    ends.push(end);
-                }
+                Some((_, last)) if last.successor().is_none_or(|next| next >= start) => *last = (*last).max(end),
+                _ => merged.push((start, end)),
             }
         }
-        starts.shrink_to_fit();
-        ends.shrink_to_fit();
-        let mut levels = vec![starts];
-        while let Some(below) = levels.last().filter(|l| l.len() > BLOCK) {
-            let above = below.iter().copied().step_by(BLOCK).collect();
-            levels.push(above);
+        let leaves: Vec<Leaf<K>> = merged.chunks(LEAF).map(leaf).collect();
+        let mut levels = Vec::new();
+        let mut below: Vec<K> = leaves.iter().map(|l| l.starts[0]).collect();
+        while below.len() > 1 {
+            let blocks: Vec<Fences<K>> = below.chunks(FENCES).map(fences).collect();
+            let firsts = blocks.iter().map(|b| b.0[0]).collect();
+            levels.push((blocks, below.len()));
+            below = firsts;
         }
-        Ranges { levels, ends }
+        levels.reverse();
+        Ranges { levels, leaves, len: merged.len() }
+    }
+
+    /// The ranges, the last perhaps more than once.
+    fn ranges(&self) -> impl Iterator<Item = (K, K)> {
+        self.leaves.iter().flat_map(|l| l.starts.iter().copied().zip(l.ends.iter().copied()))
     }
 
     #[inline]
     fn contains(&self, key: K) -> bool {
-        let mut at = 0; // first index of the block to look at
-        let mut found = 0; // index of the last start not above the key
-        for level in self.levels.iter().rev() {
-            let block = &level[at..level.len().min(at + BLOCK)];
-            let rank = key.rank(block);
+        let mut at = 0; // the block to look at, then the leaf
+        for (blocks, len) in &self.levels {
+            let rank = key.rank(&blocks[at].0);
             if rank == 0 {
                 return false; // below the first start of all
             }
-            found = at + rank - 1;
-            at = found * BLOCK;
+            at = (at * FENCES + rank - 1).min(len - 1);
         }
-        self.ends.get(found).is_some_and(|end| key <= *end)
+        let Some(leaf) = self.leaves.get(at) else { return false };
+        match key.rank(&leaf.starts) {
+            0 => false,
+            rank => key <= leaf.ends[rank - 1],
+        }
     }
+}
+
+/// A leaf of one to [`LEAF`] ranges.
+fn leaf<K: Key>(ranges: &[(K, K)]) -> Leaf<K> {
+    let at = |i: usize| ranges[i.min(ranges.len() - 1)];
+    Leaf { starts: std::array::from_fn(|i| at(i).0), ends: std::array::from_fn(|i| at(i).1) }
+}
+
+/// A block of one to [`FENCES`] starts.
+fn fences<K: Key>(starts: &[K]) -> Fences<K> {
+    Fences(std::array::from_fn(|i| starts[i.min(starts.len() - 1)]))
 }
 
 #[cfg(test)]
@@ -206,10 +249,12 @@ mod tests {
                 IpNet::new(IpAddr::V6((u128::from(*a) << 120 | u128::from(*a)).into()), *len).unwrap().trunc()
             }));
             let set = Networks::new(all.iter().copied());
+            let again = Networks::union([&set, &Networks::default(), &Networks::new(all.iter().copied().take(3))]);
             let edges = all.iter().flat_map(|n| [n.network(), n.broadcast()]);
             for ip in edges.chain(asked.iter().map(|a| IpAddr::V4((*a).into()))) {
                 let naive = all.iter().any(|n| n.contains(&ip));
                 prop_assert_eq!(set.contains(ip), naive, "{}", ip);
+                prop_assert_eq!(again.contains(ip), naive, "{}", ip);
             }
         }
     }

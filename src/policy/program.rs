@@ -2,11 +2,12 @@
 //!
 //! `and`, `or` and `not` exist at compile time only: a step names where to go when its atom holds and when it does not.
 //! An unknown value makes neither an atom nor its opposite hold. Atoms that stand in several rules are the same atom; when
-//! asking is dear, its answer is remembered for the rest of the evaluation.
+//! asking is dear, its answer is remembered for the rest of the evaluation. Many texts or networks asked of the same fact
+//! stand behind a [`Gate`]: one automaton or one set that says whether any of them can hold.
 //!
 //! How it fails: evaluation is total.
 
-use super::facts::{FactId, Source};
+use super::facts::{Fact, FactId, Source};
 use super::functions::{Function, Returned};
 use super::list::List;
 use super::networks::Networks;
@@ -16,6 +17,7 @@ use super::value::{Type, Value};
 use regex::{Regex, RegexSet};
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Jump target: the condition holds.
@@ -43,18 +45,22 @@ impl From<bool> for Tri {
 /// What an atom asks about.
 #[derive(Clone, Debug)]
 pub enum Operand {
-    /// A fact.
-    Fact(FactId),
+    /// A fact, and its row so that nobody looks it up while judging.
+    Fact(FactId, &'static Fact),
     /// A function and its argument.
     Call(&'static Function, Box<str>),
 }
 
 impl Operand {
+    /// The operand of a fact.
+    pub fn fact(id: FactId) -> Operand {
+        Operand::Fact(id, id.row())
+    }
     /// Hands the value to `ask`.
     #[inline]
     pub fn with<R>(&self, view: &View<'_>, ask: impl FnOnce(Value<'_>) -> R) -> R {
         match self {
-            Operand::Fact(id) => match id.row().source {
+            Operand::Fact(id, row) => match row.source {
                 Source::Told(read) => ask(read(view)),
                 Source::Looked => ask(view.state.looked(id.0)),
             },
@@ -164,8 +170,8 @@ pub enum Test {
     StartsWith(Box<str>),
     /// It ends with this text.
     EndsWith(Box<str>),
-    /// The expression matches; the group answers for many expressions at once.
-    Matches(Box<Regex>, Option<u16>),
+    /// The expression matches.
+    Matches(Box<Regex>),
     /// It is one of these texts (domains: by their reach).
     Texts(Box<TextSet>, Type),
     /// It is one of these numbers.
@@ -189,6 +195,8 @@ pub struct Atom {
     pub text: Box<str>,
     /// Where its answer is remembered, if it is.
     pub memo: Option<u16>,
+    /// The gate that must be open for it to hold, if it has one.
+    pub gate: Option<u16>,
 }
 
 /// One step of a condition.
@@ -204,11 +212,21 @@ pub struct Step {
     pub no: u32,
 }
 
-/// Several expressions about one fact, tried in one pass.
+/// One question for many atoms about the same fact: may any of them hold? Most rules do not apply to most sessions, and a
+/// closed gate answers for all its atoms at once.
 #[derive(Debug)]
-pub struct Group {
-    set: RegexSet,
+pub struct Gate {
+    operand: Operand,
+    key: GateKey,
     memo: u16,
+}
+
+#[derive(Debug)]
+enum GateKey {
+    /// Texts that any of the atoms accepts, or more.
+    Texts(RegexSet),
+    /// All networks of the atoms.
+    Networks(Networks),
 }
 
 /// The conditions of a policy.
@@ -216,7 +234,7 @@ pub struct Group {
 pub struct Program {
     pub(super) atoms: Vec<Atom>,
     pub(super) steps: Vec<Step>,
-    pub(super) groups: Vec<Group>,
+    pub(super) gates: Vec<Gate>,
     pub(super) memos: u16,
 }
 
@@ -234,6 +252,8 @@ impl Memo {
 
 /// Somebody who wants to know what was asked. The unit type does not, and costs nothing.
 pub trait Observer {
+    /// Whether it wants to hear of every rule; else rules that cannot match are passed over.
+    const WATCHES: bool = true;
     /// An atom was asked.
     fn asked(&mut self, _atom: &Atom, _negate: bool, _answer: Tri, _view: &View<'_>) {}
     /// A rule was tried.
@@ -242,7 +262,9 @@ pub trait Observer {
     fn effect(&mut self, _what: impl FnOnce() -> String) {}
 }
 
-impl Observer for () {}
+impl Observer for () {
+    const WATCHES: bool = false;
+}
 
 impl Program {
     /// Whether the condition that begins at `entry` holds.
@@ -262,10 +284,15 @@ impl Program {
 
     #[inline]
     fn ask(&self, atom: &Atom, view: &View<'_>, memo: &mut Memo) -> Tri {
-        let Some(slot) = atom.memo else { return self.ask_anew(atom, view, memo) };
+        if let Some(gate) = atom.gate
+            && !self.is_open(gate, view, memo)
+        {
+            return Tri::No;
+        }
+        let Some(slot) = atom.memo else { return ask_anew(atom, view) };
         match memo.0[usize::from(slot)] {
             0 => {
-                let answer = self.ask_anew(atom, view, memo);
+                let answer = ask_anew(atom, view);
                 memo.0[usize::from(slot)] = answer as u8 + 1;
                 answer
             }
@@ -273,44 +300,53 @@ impl Program {
         }
     }
 
-    fn ask_anew(&self, atom: &Atom, view: &View<'_>, memo: &mut Memo) -> Tri {
-        if let Test::Sums(sums) = &atom.test {
-            let (left, relation, right) = &**sums;
-            return match (left.value(view), right.value(view)) {
-                (Some(a), Some(b)) => relation.holds(a, b).into(),
-                _ => Tri::Unknown,
-            };
+    /// Whether the gate is open; found out once per evaluation. An unknown value opens it: its atoms are not false.
+    #[inline]
+    pub(super) fn is_open(&self, gate: u16, view: &View<'_>, memo: &mut Memo) -> bool {
+        let gate = &self.gates[usize::from(gate)];
+        let slot = &mut memo.0[usize::from(gate.memo)];
+        if *slot == 0 {
+            *slot = 1 + u8::from(gate.try_open(view));
         }
-        atom.operand.with(view, |value| match (&atom.test, value) {
-            (Test::Known, Value::Unknown) => Tri::No,
-            (Test::Known, _) => Tri::Yes,
-            (_, Value::Unknown) => Tri::Unknown,
-            (Test::Flag, Value::Flag(b)) => b.into(),
-            (Test::Number(relation, n), Value::Number(v)) => relation.holds(v, *n).into(),
-            (Test::Numbers(set), Value::Number(v)) => set.contains(&v).into(),
-            (Test::Networks(set), Value::Ip(ip)) => set.contains(ip).into(),
-            (Test::List(list, kind), v) => list.contains(*kind, v).into(),
-            (Test::Matches(regex, Some(group)), Value::Text(t)) => {
-                (self.any_matches(*group, t, memo) && regex.is_match(t)).into()
+        *slot == 2
+    }
+
+    /// A gate without which the condition at `entry` cannot hold, if there is one: with all its atoms false no path
+    /// through the steps leads to [`HOLDS`].
+    pub(super) fn guard(&self, entry: u32) -> Option<u16> {
+        let (mut seen, mut todo, mut gates) = (Vec::new(), vec![entry], Vec::new());
+        while let Some(at) = todo.pop() {
+            if at < FAILS && !seen.contains(&at) {
+                seen.push(at);
+                let step = self.steps[at as usize];
+                gates.extend(self.atoms[step.atom as usize].gate);
+                todo.extend([step.yes, step.no]);
             }
-            (test, Value::Text(t)) => text_test(test, t, view),
-            // The checker lets no other pair through.
-            _ => Tri::Unknown,
-        })
-    }
-
-    /// Whether any expression of the group matches; found out once per evaluation.
-    fn any_matches(&self, group: u16, text: &str, memo: &mut Memo) -> bool {
-        let group = &self.groups[usize::from(group)];
-        let slot = usize::from(group.memo);
-        if memo.0[slot] == 0 {
-            memo.0[slot] = 1 + u8::from(group.set.is_match(text));
         }
-        memo.0[slot] == 2
+        gates.into_iter().find(|gate| !self.may_hold(entry, *gate))
     }
 
-    /// Shares what can be shared, once all conditions are there: answers of dear atoms used more than once, and
-    /// one automaton for the expressions about the same fact.
+    fn may_hold(&self, entry: u32, closed: u16) -> bool {
+        let (mut seen, mut todo) = (Vec::new(), vec![entry]);
+        while let Some(at) = todo.pop() {
+            if at == HOLDS {
+                return true;
+            }
+            if at == FAILS || seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let step = self.steps[at as usize];
+            if self.atoms[step.atom as usize].gate == Some(closed) {
+                todo.push(if step.negate { step.yes } else { step.no });
+            } else {
+                todo.extend([step.yes, step.no]);
+            }
+        }
+        false
+    }
+
+    /// Shares what can be shared, once all conditions are there: answers of dear atoms used more than once, and gates.
     pub(super) fn finish(&mut self, uses: &[u32]) {
         for (atom, uses) in self.atoms.iter_mut().zip(uses) {
             let dear =
@@ -320,37 +356,87 @@ impl Program {
                 self.memos += 1;
             }
         }
-        self.group_expressions();
+        self.add_gates();
     }
 
-    fn group_expressions(&mut self) {
-        const WORTH_IT: usize = 3; // below, trying one after the other is as fast
-        let mut by_fact: Vec<(FactId, Vec<usize>)> = Vec::new();
+    /// Puts gates before the atoms of facts about which many texts or networks are asked.
+    fn add_gates(&mut self) {
+        const WORTH_IT: usize = 3; // below, asking one after the other is as fast
+        let mut by_fact: BTreeMap<(FactId, bool), Vec<usize>> = BTreeMap::new();
         for (i, atom) in self.atoms.iter().enumerate() {
-            if let (Operand::Fact(id), Test::Matches(..)) = (&atom.operand, &atom.test) {
-                match by_fact.iter_mut().find(|(f, _)| f == id) {
-                    Some((_, atoms)) => atoms.push(i),
-                    None => by_fact.push((*id, vec![i])),
-                }
+            let texts = match &atom.test {
+                Test::Networks(_) => false,
+                test if pattern(test).is_some() => true,
+                _ => continue,
+            };
+            if let Operand::Fact(id, _) = atom.operand {
+                by_fact.entry((id, texts)).or_default().push(i);
             }
         }
-        for (_, atoms) in by_fact.into_iter().filter(|(_, atoms)| atoms.len() >= WORTH_IT) {
-            let patterns = atoms.iter().filter_map(|i| match &self.atoms[*i].test {
-                Test::Matches(regex, _) => Some(regex.as_str()),
-                _ => None,
-            });
-            // Too big together: each is tried alone.
-            let Ok(set) = RegexSet::new(patterns) else { continue };
-            let number = self.groups.len() as u16;
-            self.groups.push(Group { set, memo: self.memos });
-            self.memos = self.memos.saturating_add(1);
-            for i in atoms {
-                if let Test::Matches(_, group) = &mut self.atoms[i].test {
-                    *group = Some(number);
-                }
-            }
+        for ((_, texts), atoms) in by_fact.into_iter().filter(|(_, atoms)| atoms.len() >= WORTH_IT) {
+            let tests = || atoms.iter().map(|i| &self.atoms[*i].test);
+            let key = match texts {
+                true => RegexSet::new(tests().filter_map(pattern)).map(GateKey::Texts).ok(),
+                false => Some(GateKey::Networks(Networks::union(tests().filter_map(|t| match t {
+                    Test::Networks(set) => Some(&**set),
+                    _ => None,
+                })))),
+            };
+            // Expressions too big together are tried alone.
+            let (Some(key), Some(memos)) = (key, self.memos.checked_add(1)) else { continue };
+            let gate = self.gates.len() as u16;
+            self.gates.push(Gate { operand: self.atoms[atoms[0]].operand.clone(), key, memo: self.memos });
+            self.memos = memos;
+            atoms.iter().for_each(|i| self.atoms[*i].gate = Some(gate));
         }
     }
+}
+
+impl Gate {
+    #[cold]
+    fn try_open(&self, view: &View<'_>) -> bool {
+        self.operand.with(view, |value| match (&self.key, value) {
+            (GateKey::Texts(set), Value::Text(t)) => set.is_match(t),
+            (GateKey::Networks(set), Value::Ip(ip)) => set.contains(ip),
+            _ => true,
+        })
+    }
+}
+
+/// An expression that matches at least the texts for which the test holds. Folding of Unicode case is more than the
+/// test's folding of ASCII, which a gate may be.
+fn pattern(test: &Test) -> Option<String> {
+    match test {
+        Test::Is(t) => Some(format!("(?i:^{}$)", regex::escape(t))),
+        Test::Contains(t) => Some(format!("(?i:{})", regex::escape(t))),
+        Test::StartsWith(t) => Some(format!("(?i:^{})", regex::escape(t))),
+        Test::EndsWith(t) => Some(format!("(?i:{}$)", regex::escape(t))),
+        Test::Matches(regex) => Some(regex.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn ask_anew(atom: &Atom, view: &View<'_>) -> Tri {
+    if let Test::Sums(sums) = &atom.test {
+        let (left, relation, right) = &**sums;
+        return match (left.value(view), right.value(view)) {
+            (Some(a), Some(b)) => relation.holds(a, b).into(),
+            _ => Tri::Unknown,
+        };
+    }
+    atom.operand.with(view, |value| match (&atom.test, value) {
+        (Test::Known, Value::Unknown) => Tri::No,
+        (Test::Known, _) => Tri::Yes,
+        (_, Value::Unknown) => Tri::Unknown,
+        (Test::Flag, Value::Flag(b)) => b.into(),
+        (Test::Number(relation, n), Value::Number(v)) => relation.holds(v, *n).into(),
+        (Test::Numbers(set), Value::Number(v)) => set.contains(&v).into(),
+        (Test::Networks(set), Value::Ip(ip)) => set.contains(ip).into(),
+        (Test::List(list, kind), v) => list.contains(*kind, v).into(),
+        (test, Value::Text(t)) => text_test(test, t, view),
+        // The checker lets no other pair through.
+        _ => Tri::Unknown,
+    })
 }
 
 fn text_test(test: &Test, text: &str, view: &View<'_>) -> Tri {
@@ -368,7 +454,7 @@ fn text_test(test: &Test, text: &str, view: &View<'_>) -> Tri {
             let tail = text.len().checked_sub(t.len()).map(|at| &text.as_bytes()[at..]);
             tail.is_some_and(|tail| tail.eq_ignore_ascii_case(t.as_bytes())).into()
         }
-        Test::Matches(regex, _) => regex.is_match(text).into(),
+        Test::Matches(regex) => regex.is_match(text).into(),
         Test::Texts(set, Type::Domain) => set.covers_domain(text).into(),
         Test::Texts(set, _) => set.contains(text).into(),
         _ => Tri::Unknown,

@@ -115,13 +115,24 @@ impl Defaults {
     }
 }
 
+/// What a pass needs of a rule until its condition holds, close together in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    /// Index of the rule.
+    pub rule: u32,
+    /// First step of its condition.
+    pub entry: u32,
+    /// A gate that must be open for it to hold.
+    pub guard: Option<u16>,
+}
+
 /// A compiled policy.
 #[derive(Debug)]
 pub struct Policy {
     name: String,
     version: String,
     rules: Vec<Rule>,
-    by_stage: [Vec<u32>; Stage::COUNT],
+    by_stage: [Vec<Trial>; Stage::COUNT],
     needs: [FactSet; Stage::COUNT],
     files: Vec<String>,
     warnings: Vec<Diagnostic>,
@@ -157,10 +168,11 @@ impl Policy {
         warnings: Vec<Diagnostic>,
         local: Option<Arc<List>>,
     ) -> Policy {
-        let mut by_stage: [Vec<u32>; Stage::COUNT] = Default::default();
+        let mut by_stage: [Vec<Trial>; Stage::COUNT] = Default::default();
         let mut needs = [FactSet::EMPTY; Stage::COUNT];
         for (i, rule) in rules.iter().enumerate() {
-            by_stage[rule.stage.index()].push(i as u32);
+            let entry = rule.condition.entry;
+            by_stage[rule.stage.index()].push(Trial { rule: i as u32, entry, guard: program.guard(entry) });
             needs[rule.stage.index()].extend(rule.condition.facts);
         }
         let name = name.to_owned();
@@ -195,7 +207,7 @@ impl Policy {
     pub fn rule_name(&self, id: RuleId) -> &str {
         self.rules.get(id.0 as usize).map_or("default", |r| &r.name)
     }
-    pub(super) fn at(&self, stage: Stage) -> &[u32] {
+    pub(super) fn at(&self, stage: Stage) -> &[Trial] {
         &self.by_stage[stage.index()]
     }
 }

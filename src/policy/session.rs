@@ -247,7 +247,7 @@ impl Session {
     /// The value of a fact now, for logs and records.
     pub fn fact<R>(&self, name: &str, read: impl FnOnce(Value<'_>) -> R) -> Option<R> {
         let view = View { state: &self.state, headers: b"" };
-        Some(super::program::Operand::Fact(FactId::find(name)?).with(&view, read))
+        Some(super::program::Operand::fact(FactId::find(name)?).with(&view, read))
     }
 
     /// Records from now on how decisions come about.

@@ -529,3 +529,45 @@ fn the_published_schema_and_reference_are_those_of_the_program() {
     assert!(schema() == include_str!("../../policy/policy.schema.json"), "GATEPOST_BLESS=1 cargo test writes it");
     assert!(reference() == include_str!("../../policy/REFERENCE.md"), "GATEPOST_BLESS=1 cargo test writes it");
 }
+
+proptest::proptest! {
+    /// The naive twin of gates and guards: the same rules, each in a policy of its own, where nothing is shared.
+    #[test]
+    fn rules_together_match_as_each_alone(
+        parts in proptest::collection::vec((0usize..9, "[ab]{1,2}", proptest::bool::ANY, proptest::bool::ANY), 3..40),
+        sender in "[ab]{1,3}",
+        last in 0u8..4,
+    ) {
+        let condition = |(kind, word, negate, or): &(usize, String, bool, bool)| {
+            let part = match kind {
+                0 => format!("sender.local == '{word}'"),
+                1 => format!("sender.local starts_with '{word}'"),
+                2 => format!("sender.local ends_with '{word}'"),
+                3 => format!("sender.local contains '{word}'"),
+                4 => format!("sender.local matches /^{word}/i"),
+                5 => format!("client in 192.0.2.{}/31", word.len() * 2 - 2),
+                6 => format!("client in [192.0.2.{}, 10.0.0.0/8]", word.len()),
+                7 => format!("client.ptr == '{word}'"),
+                _ => "client in @loopback".to_owned(),
+            };
+            let part = if *negate { format!("not ({part})") } else { part };
+            if *or { format!("{part} or tls") } else { format!("sender.local != 'zz' and {part}") }
+        };
+        let matched = |conditions: &[String]| -> Vec<bool> {
+            let list: Vec<_> = conditions.iter().map(|c| ("mail", c.as_str(), "tag X-Hit: yes")).collect();
+            let mut c = alone(&rules(&list), &format!("192.0.2.{last}"));
+            c.session.explain();
+            c.mail(&format!("{sender}@example.org"));
+            c.session.trace().unwrap().stages[0].rules.iter().map(|r| r.matched).collect()
+        };
+        let conditions: Vec<String> = parts.iter().map(condition).collect();
+        let each: Vec<bool> = conditions.iter().flat_map(|c| matched(std::slice::from_ref(c))).collect();
+        proptest::prop_assert_eq!(&matched(&conditions), &each);
+        // Without a trace, rules whose gate is closed are passed over: the first that matches must still be found.
+        let rejecting: Vec<_> = conditions.iter().map(|c| ("mail", c.as_str(), "reject")).collect();
+        let mut c = alone(&rules(&rejecting), &format!("192.0.2.{last}"));
+        let decision = c.mail(&format!("{sender}@example.org"));
+        let first = each.iter().position(|m| *m).map_or("default".to_owned(), |i| format!("r{i}"));
+        proptest::prop_assert_eq!(c.session.rule_name(decision.rule), first);
+    }
+}
