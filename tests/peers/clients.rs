@@ -89,10 +89,12 @@ fn swaks_logs_in_by_every_mechanism_it_has() {
                 assert!(kept.text().contains(with), "{}", kept.text());
                 assert_eq!(kept.to, ["<friend@elsewhere.example>"]);
             }
-            let wrong = ["--tls", "--auth", mechanism, "--auth-user", USER, "--auth-password", "battery staple"];
-            let ran = swaks(&gate, "submission", "friend@elsewhere.example", &wrong);
-            assert!(!ran.ok && ran.out.contains("* 535 5.7.8"), "{ran:?}");
         }
+        // A failure costs the client three seconds, and the test too: one mechanism by driver.
+        let mechanism = if io == "epoll" { "PLAIN" } else { "CRAM-MD5" };
+        let wrong = ["--tls", "--auth", mechanism, "--auth-user", USER, "--auth-password", "battery staple"];
+        let ran = swaks(&gate, "submission", "friend@elsewhere.example", &wrong);
+        assert!(!ran.ok && ran.out.contains("* 535 5.7.8"), "{ran:?}");
         let ran = swaks(&gate, "submission", "friend@elsewhere.example", &["--tls"]);
         assert!(!ran.ok && ran.out.contains("* 530 5.7.0"), "{ran:?}");
         assert_eq!(backend.kept().len(), sent);
@@ -208,7 +210,9 @@ fn python_smtplib_works_as_its_manual_says() {
     for io in DRIVERS {
         let (backend, gate) = relay(io, &[]);
         let ports = ["mx", "submission", "submissions", "lmtp"].map(|l| gate.address(l).port().to_string());
-        let ran = run(Command::new(&python).args(["-c", PYTHON, USER, PASSWORD]).args(ports), "");
+        // What a wrong password costs is long: under one driver only.
+        let wrong = if io == "uring" { "battery staple" } else { "" };
+        let ran = run(Command::new(&python).args(["-c", PYTHON, USER, PASSWORD, wrong]).args(ports), "");
         assert!(ran.ok && ran.out.ends_with("all done\n"), "{io}: {ran:?}");
         let kept = backend.wait_kept(8);
         assert_eq!(kept.len(), 8, "{:?}", kept.iter().map(|k| &k.to).collect::<Vec<_>>());
