@@ -104,6 +104,10 @@ fn assert_intact(arrived: &[u8], sent: &[u8], server: &Server) {
         chain[0].contains("from gate.example.test ") && chain[0].contains(&format!("by {}", server.name)),
         "{header}"
     );
+    if server.offers_tls() {
+        // What is offered is taken.
+        assert!(chain[0].contains(" with ESMTPS id "), "{header}");
+    }
     assert!(chain[1].starts_with("Received: from client.example.org ([127.0.0.1]) by gate.example.test"), "{header}");
     assert!(chain[1].contains(" with ESMTP id ") && chain[1].contains(" for <bob@example.test>;"), "{header}");
     let path = fields(&header, "Return-Path");

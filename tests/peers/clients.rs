@@ -1,7 +1,7 @@
 //! Clients people use, against a scripted backend: swaks, curl, Python's smtplib, OpenSSL.
 
 use crate::support::backend::{Backend, Manners};
-use crate::support::peers::peer;
+use crate::support::peers::{self, peer};
 use crate::support::{DRIVERS, Gate, Ran, gatepost, run};
 use std::process::Command;
 
@@ -38,7 +38,7 @@ fn swaks(gate: &Gate, listener: &str, to: &str, args: &[&str]) -> Ran {
 
 #[test]
 fn swaks_sends_in_every_way_it_can() {
-    if peer("swaks").is_none() {
+    if peers::swaks().is_none() {
         return;
     }
     for io in DRIVERS {
@@ -71,7 +71,7 @@ fn swaks_sends_in_every_way_it_can() {
 
 #[test]
 fn swaks_logs_in_by_every_mechanism_it_has() {
-    if peer("swaks").is_none() {
+    if peers::swaks().is_none() {
         return;
     }
     for io in DRIVERS {
@@ -103,7 +103,7 @@ fn swaks_logs_in_by_every_mechanism_it_has() {
 
 #[test]
 fn swaks_comes_through_a_proxy_and_by_xclient() {
-    if peer("swaks").is_none() {
+    if peers::swaks().is_none() {
         return;
     }
     for io in DRIVERS {
