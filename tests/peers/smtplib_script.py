@@ -1,11 +1,11 @@
-"""Mail through Gatepost with Python's smtplib: user, password, ports of mx, submission, submissions, lmtp. Eight messages."""
+"""Mail through Gatepost with Python's smtplib: user, password, a wrong one or nothing, ports of mx, submission, submissions, lmtp. Eight messages."""
 import smtplib
 import ssl
 import sys
 from email.message import EmailMessage
 
-user, password = sys.argv[1:3]
-mx, submission, submissions, lmtp = map(int, sys.argv[3:7])
+user, password, wrong = sys.argv[1:4]
+mx, submission, submissions, lmtp = map(int, sys.argv[4:8])
 host = "127.0.0.1"
 trusting = ssl._create_unverified_context()
 
@@ -38,12 +38,13 @@ s = smtplib.SMTP(host, submission, local_hostname="python.example.org", timeout=
 s.starttls(context=trusting)
 s.ehlo()
 assert not s.has_extn("starttls")
-try:
-    # It tries every mechanism it knows, three of them, and that is as many failures as the server bears.
-    s.login(user, "wrong")
-    raise AssertionError("logged in")
-except smtplib.SMTPAuthenticationError as e:
-    assert e.smtp_code == 535, e
+if wrong:
+    try:
+        # It tries every mechanism it knows, three of them, and that is as many failures as the server bears.
+        s.login(user, wrong)
+        raise AssertionError("logged in")
+    except smtplib.SMTPAuthenticationError as e:
+        assert e.smtp_code == 535, e
 s.close()
 with smtplib.SMTP(host, submission, local_hostname="python.example.org", timeout=30) as s:
     s.starttls(context=trusting)

@@ -6,6 +6,7 @@
 
 use super::{find_program, peers_dir, skipped, wait_for};
 use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -21,6 +22,16 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     let found = find_program(&[name]);
     if found.is_none() {
         skipped(name);
+    }
+    found
+}
+
+/// swaks, if it is here with what it needs for TLS.
+pub fn swaks() -> Option<PathBuf> {
+    let has_tls = || Command::new("perl").args(["-MNet::SSLeay", "-e", "1"]).output().is_ok_and(|o| o.status.success());
+    let found = find_program(&["swaks"]).filter(|_| has_tls());
+    if found.is_none() {
+        skipped("swaks (with Perl's Net::SSLeay)");
     }
     found
 }
@@ -176,6 +187,11 @@ impl Server {
         ["said", "log"].iter().filter_map(|f| fs::read_to_string(self.dir.path().join(f)).ok()).collect()
     }
 
+    /// Whether it offers STARTTLS.
+    pub fn offers_tls(&self) -> bool {
+        self.dir.path().join("etc/cert.pem").exists()
+    }
+
     /// The messages it has delivered, in no order, line ends as LF.
     pub fn arrived(&self) -> Vec<Vec<u8>> {
         read_all(&self.mail, |name| !name.ends_with(".part"))
@@ -202,7 +218,7 @@ impl Server {
 
 /// Whether `mark` occurs in the octets of a message.
 pub fn contains(message: &[u8], mark: &str) -> bool {
-    message.windows(mark.len()).any(|w| w == mark.as_bytes())
+    memchr::memmem::find(message, mark.as_bytes()).is_some()
 }
 
 fn read_all(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Vec<u8>> {
@@ -237,10 +253,24 @@ fn write_postfix(dir: &Path, root: &Path, port: u16, relayhost: &str) {
     let [here, root] = [dir, root].map(|p| p.display().to_string());
     let main = POSTFIX_MAIN.replace("@ROOT@", &root).replace("@DIR@", &here).replace("@RELAYHOST@", relayhost);
     fs::write(etc.join("main.cf"), main).unwrap();
+    make_certificate(&etc);
     fs::write(etc.join("master.cf"), POSTFIX_MASTER.replace("@PORT@", &port.to_string())).unwrap();
     // Everybody but nobody has a mailbox, the same one.
     fs::write(etc.join("mailboxes"), "if !/^nobody@/\n/@example\\.test$/ all/\nendif\n").unwrap();
     fs::write(etc.join("busy"), "/^later@/ 450 4.2.1 mailbox busy\n").unwrap();
+}
+
+/// A key and a certificate that nobody else has signed; without OpenSSL none, and Postfix then offers no STARTTLS.
+fn make_certificate(etc: &Path) {
+    let Some(openssl) = peer("openssl") else { return };
+    let mut command = Command::new(openssl);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=postfix.example.test", "-keyout"]).arg(etc.join("key.pem"));
+    let ran = super::run(command.arg("-out").arg(etc.join("cert.pem")), "");
+    assert!(ran.ok, "{ran:?}");
+    let mut main = fs::OpenOptions::new().append(true).open(etc.join("main.cf")).unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|f| etc.join(f).display().to_string());
+    writeln!(main, "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {cert}\nsmtpd_tls_key_file = {key}").unwrap();
 }
 
 /// The directories that Postfix's own set-up would make, with their owners.
