@@ -243,6 +243,11 @@ impl Pool {
         healthy.map(|place| self.members[place].member.priority).min()
     }
 
+    /// Whether a healthy backend of a lower priority number should have the work of the one at `place`.
+    pub fn is_outdone(&self, place: usize, now: Instant) -> bool {
+        self.best_healthy_priority(now).is_some_and(|best| best < self.members[place].member.priority)
+    }
+
     fn due_before(&self, best: Option<u32>, now: Instant) -> Option<usize> {
         (0..self.members.len()).find(|place| {
             let counted = &self.members[*place];
@@ -417,5 +422,15 @@ mod tests {
         assert_eq!(b.due_checks(at(36)), [1], "a standby is let back by checks");
         a.limits.check_interval = Duration::ZERO;
         assert!(a.due_checks(at(1000)).is_empty());
+    }
+
+    #[test]
+    fn a_standby_is_outdone_once_a_better_one_is_healthy() {
+        let mut pool = pool(&[(1, 0), (1, 10)]);
+        assert!(pool.is_outdone(1, at(1)) && !pool.is_outdone(0, at(1)));
+        pool.failed(0, at(2), Trouble::Unwilling);
+        assert!(!pool.is_outdone(1, at(3)));
+        pool.succeeded(0, at(9));
+        assert!(pool.is_outdone(1, at(9)));
     }
 }

@@ -32,6 +32,8 @@ pub enum Act {
     Say(String),
     /// Closes without a word.
     Close,
+    /// Closes by a reset.
+    Reset,
     /// Says nothing, keeps the connection.
     Hang,
     /// Waits, then answers well.
@@ -165,6 +167,10 @@ impl Served {
             None => self.say(well),
             Some(Act::Say(text)) => self.say(&text) && !text.starts_with("421"),
             Some(Act::Close) => false,
+            Some(Act::Reset) => {
+                socket2::SockRef::from(&self.out).set_linger(Some(Duration::ZERO)).unwrap();
+                false
+            }
             Some(Act::Wait(time)) => {
                 std::thread::sleep(time);
                 self.say(well)
@@ -295,7 +301,7 @@ fn takes(act: &Option<Act>) -> bool {
     match act {
         None | Some(Act::Wait(_)) => true,
         Some(Act::Say(text)) => text.starts_with('2'),
-        Some(Act::Close | Act::Hang) => false,
+        Some(Act::Close | Act::Reset | Act::Hang) => false,
     }
 }
 

@@ -218,6 +218,11 @@ impl Destination {
         }
     }
 
+    /// Whether a better backend is there for what this one does.
+    pub(super) fn is_outdone(&self, candidate: &Candidate, now: Instant) -> bool {
+        matches!(&self.hosts, Hosts::Pool { pool, .. } if pool.is_outdone(candidate.place, now))
+    }
+
     /// A connection is gone.
     pub(super) fn released(&mut self, candidate: &Candidate) {
         if let Hosts::Pool { pool, .. } = &mut self.hosts {

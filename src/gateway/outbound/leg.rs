@@ -228,7 +228,7 @@ impl Core {
 
     /// The leg can take a job: the next that waits, or none and it is idle.
     fn leg_free(&mut self, mut leg: Box<Leg>) {
-        if self.outbound.is_worn(&leg) {
+        if self.outbound.is_worn(&leg, self.now) {
             leg.client.quit(self.now);
             return self.leg_drive(leg);
         }

@@ -162,7 +162,11 @@ impl Outbound {
         d.idle.retain(|id| *id != leg.id());
     }
 
-    fn is_worn(&self, leg: &Leg) -> bool {
+    /// Whether a leg has done its work: it has carried as much as it may, or it goes to a standby that is not needed now.
+    fn is_worn(&self, leg: &Leg, now: Instant) -> bool {
+        if self.destinations[leg.destination].is_outdone(&leg.candidate, now) {
+            return true;
+        }
         let max = self.destinations[leg.destination].limits.messages_per_connection_max as u64;
         max > 0 && leg.messages() >= max
     }
