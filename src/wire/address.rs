@@ -108,12 +108,16 @@ fn check_label(label: &str) -> Result<(), AddressError> {
 /// A U-label is what its own A-label decodes to (RFC 5890 §2.3.2.1). Characters that are only *mapped* to others, such
 /// as the full-width full stop, would let one name be two for different readers.
 fn check_u_label(label: &str) -> Result<(), AddressError> {
+    // IDNA's mapping lets other ASCII pass; here letters, digits and hyphens are all there is (RFC 5891 §4.2.1).
+    if !label.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || c == '-') {
+        return Err(AddressError::Domain);
+    }
     let ascii = idna::domain_to_ascii(label).map_err(|_| AddressError::Domain)?;
     if ascii.len() > LABEL_OCTETS_MAX {
         return Err(AddressError::DomainTooLong);
     }
     match idna::domain_to_unicode(&ascii) {
-        (unicode, Ok(())) if unicode == label.to_lowercase() && !label.contains(|c: char| c <= ' ') => Ok(()),
+        (unicode, Ok(())) if unicode == label.to_lowercase() => Ok(()),
         _ => Err(AddressError::Domain),
     }
 }
@@ -254,6 +258,9 @@ mod tests {
         for good in ["example.org", "EXAMPLE.org", "a", "1.2.3.4", "a-b.c", "xn--bcher-kva.example", "bücher.example"]
         {
             assert_eq!(parse_domain(good).unwrap().as_str(), good);
+        }
+        for bad in ["<በ", "a>በ.example", "bü cher.example", "bü@cher.example"] {
+            assert_eq!(parse_domain(bad), Err(AddressError::Domain), "{bad}");
         }
         let long = format!("{}.org", "a".repeat(64));
         let longest = [&"a".repeat(63)[..]; 4].join(".");
