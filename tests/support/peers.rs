@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const SENDMAIL_MC: &str = include_str!("../peers/sendmail.mc");
 const POSTFIX_MAIN: &str = include_str!("../peers/postfix-main.cf");
@@ -36,9 +37,17 @@ pub fn swaks() -> Option<PathBuf> {
     found
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago and that the kernel gives to nobody by itself (it hands out 32768 and up),
+/// so that a server that is killed finds it free again.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = std::process::id().wrapping_mul(7919).wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = 11_000 + u16::try_from(n % 20_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn is_root() -> bool {
