@@ -352,6 +352,47 @@ fn callouts_refuse_unknown_recipients_at_rcpt_and_are_remembered() {
 }
 
 #[test]
+fn recipients_by_table_at_rcpt_and_by_vrfy() {
+    under_both(|io| {
+        let backend = Backend::plain();
+        let table = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(table.path(), "# who there is\nbob@example.test\n").unwrap();
+        let toml = format!(
+            "LISTENERS
+            [pool.main]
+            [[pool.main.backend]]
+            address = \"{}\"
+            [route.all]
+            pool = \"main\"
+            verify = \"table\"
+            table = \"{}\"
+            ",
+            backend.address,
+            table.path().display()
+        );
+        let (gate, _dir) = configured(io, &toml);
+        let mut talk = gate.talk();
+        talk.say("EHLO c.example.org", "250");
+        talk.say("VRFY bob", "252");
+        talk.say("MAIL FROM:<a@example.org>", "250");
+        talk.say("RCPT TO:<bob@example.test>", "250");
+        talk.say("RCPT TO:<alice@example.test>", "550");
+        // Users may ask.
+        let added = run(
+            gatepost().args(["account", "add", "bob@example.test", "--password-stdin", "--data"]).arg(&gate.dir),
+            "battery staple\n",
+        );
+        assert!(added.ok, "{added:?}");
+        let mut talk = gate.talk();
+        talk.say("EHLO c.example.org", "250");
+        talk.say("AUTH PLAIN AGJvYkBleGFtcGxlLnRlc3QAYmF0dGVyeSBzdGFwbGU=", "235");
+        assert_eq!(talk.say("VRFY bob", "250"), "250 2.1.5 <bob@example.test>");
+        talk.say("VRFY <alice@example.test>", "550");
+        talk.say("EXPN staff", "252");
+    });
+}
+
+#[test]
 fn proxies_and_xclient_say_who_the_client_is() {
     under_both(|io| {
         let backend = Backend::plain();

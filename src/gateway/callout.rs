@@ -14,6 +14,7 @@ use crate::base::envelope::Recipient;
 use crate::relay::verify::{Known, RecipientCache};
 use crate::smtp::client::Verification;
 use crate::smtp::server::Answer;
+use crate::wire::address::parse_mailbox;
 use crate::wire::replies;
 use crate::wire::reply::Reply;
 use std::time::Duration;
@@ -76,6 +77,28 @@ impl Core {
                 Answer::Granted { grant, after }
             }
         }
+    }
+
+    /// What is known about the argument of VRFY without asking anybody (RFC 5321 §3.5): by a table, or from what a
+    /// backend has said before. `None` is 252: we would try.
+    pub(super) fn knows(&mut self, argument: &str) -> Option<Reply> {
+        let text = argument.trim().trim_start_matches('<').trim_end_matches('>');
+        let mailbox = match text.contains('@') {
+            true => parse_mailbox(text).ok()?,
+            false => parse_mailbox(&format!("{text}@{}", self.shared.config.domains.first()?)).ok()?,
+        };
+        let shared = self.shared.clone();
+        let route = shared.routing.route(&mailbox, None)?;
+        let known = match route.verify {
+            Verify::None => return None,
+            Verify::Table => route.table.as_ref()?.contains(&mailbox).then_some(Known::Accepted),
+            Verify::Callout => Some(self.recipients.lookup(self.now, &RecipientCache::key(&route.name, &mailbox))?),
+        };
+        Some(match known {
+            Some(Known::Accepted) => replies::verified(&mailbox),
+            Some(Known::Refused(reply) | Known::Deferred(reply)) => (*reply).clone(),
+            None => replies::unknown_recipient(),
+        })
     }
 
     fn call_out(&mut self, asker: Asker, key: String, to: Key, recipient: Recipient) {

@@ -255,7 +255,12 @@ impl Core {
             Ask::Data { declared } => Some(self.asks_data(inbound, declared)),
             Ask::Spill { first, chunk } => self.asks_spill(inbound, first, chunk),
             Ask::Message(message) => self.asks_message(inbound, *message),
-            Ask::Vrfy { argument } | Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument, None)),
+            Ask::Vrfy { argument } => {
+                let known = self.knows(&argument);
+                Some(inbound.judge.verify(self.now, &argument, known))
+            }
+            // There are no lists here yet whose members could be told.
+            Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument, None)),
             Ask::Reset => {
                 self.release(inbound);
                 inbound.judge.reset();

@@ -202,7 +202,7 @@ impl Judge {
         }
     }
 
-    /// VRFY and EXPN: open to those the policy trusts. What is open is still only what we know: nothing is expanded here.
+    /// VRFY and EXPN: open to those the policy trusts, who hear what is `known`.
     pub fn verify(&mut self, now: Instant, argument: &str, known: Option<Reply>) -> Answer {
         let decision = self.policy.vrfy(now, argument);
         self.log("vrfy", &decision);

@@ -3,6 +3,7 @@
 //!
 //! How it fails: it does not; text from elsewhere is cleaned by [`Reply::emit`].
 
+use crate::base::address::Mailbox;
 use crate::wire::address::AddressError;
 use crate::wire::data::Offence;
 use crate::wire::reply::{Enhanced, Reply};
@@ -165,6 +166,11 @@ pub fn greeting(hostname: &str, protocol: &str) -> Reply {
 /// The positive answer to HELO (RFC 5321 §4.1.1.1); EHLO adds its lines.
 pub fn hello(hostname: &str, client: &str) -> Reply {
     Reply::new(250, None, format!("{hostname} greets {client}"))
+}
+
+/// VRFY of a mailbox that is known, RFC 5321 §3.5.1
+pub fn verified(mailbox: &Mailbox) -> Reply {
+    Reply::new(250, Some(Enhanced(2, 1, 5)), format!("<{mailbox}>"))
 }
 
 /// RCPT (RFC 5321 §3.3).

@@ -38,7 +38,7 @@ crate::knobs! {
         /// after which a client is sent away. An accepted message starts the count again.
         idle_commands_max: u32 = 100, unit "commands", range 1..=100_000;
         /// Failed logins after which a client is sent away.
-        auth_failures_max: u32 = 3, unit "logins", range 1..=1000;
+        auth_failures_max: u32 = 5, unit "logins", range 1..=1000;
         /// A CR or LF alone in a message: `refuse` the message, or `normalise` it to CRLF. It is never passed on.
         bare_newline: BareNewline = BareNewline::Refuse, unit "";
         /// How long a client is kept waiting for the greeting. Who talks before it is an early talker, a fact for the
