@@ -38,6 +38,7 @@ const IMPATIENT: &str = "
     retry_first = \"1s\"
     destination_retry_first = \"100ms\"
     destination_retry_max = \"200ms\"
+    segment_octets = \"1MiB\"
     [[listener]]
     name = \"mx\"
     address = \"127.0.0.1:0\"
@@ -134,7 +135,6 @@ fn backend_faults_in(io: &str, mode: &str) {
         }
         let gate = if matches!(step, "connect" | "EHLO") { &fresh } else { &kept };
         let what = format!("{io}, {mode}, {act:?} at {step}");
-        eprintln!("{what}");
         let id = format!("fault-{number}");
         backend.act(step, act);
         let reply = send(gate, &id);
@@ -243,6 +243,9 @@ fn others_take_over_and_give_back() {
             assert!(send(&gate, "back").starts_with("250"));
             (first.kept().len() + second.kept().len() > before).then_some(())
         });
+        let spared = standby.kept().len();
+        five("back");
+        assert!(standby.kept().len() <= spared + 1, "a standby goes on working");
     });
 }
 
