@@ -361,6 +361,26 @@ fn what_does_not_fit_is_refused_before_it_is_written() {
 }
 
 #[test]
+fn what_only_passes_through_does_not_use_up_the_room() {
+    let disk = FaultDisk::new(1);
+    let (mut spool, _) = open_with(&disk, SpoolKnobs { free_octets_min: Octets(50_000), ..knobs() }, T0);
+    disk.set_capacity(disk.used_octets() + 100_000);
+    spool.look_around();
+    // Much more than there is room for, one after the other and without a commit.
+    for _ in 0..50 {
+        let id = spool.begin_body().unwrap();
+        spool.append_body(id, &[b'x'; 10_000]).unwrap();
+        spool.drop_body(id);
+    }
+    // At once it is too much, and room that comes back is seen without a commit.
+    let id = spool.begin_body().unwrap();
+    assert_eq!(spool.append_body(id, &[b'x'; 60_000]), Err(SpoolError::Full(Room::Disk)));
+    disk.set_capacity(disk.used_octets() + 200_000);
+    spool.append_body(id, &[b'x'; 60_000]).unwrap();
+    assert_eq!(spool.stage(plain(1)), Ok(()));
+}
+
+#[test]
 fn a_full_disk_can_still_be_emptied() {
     let disk = FaultDisk::new(1);
     let mut spool = open(&disk);
