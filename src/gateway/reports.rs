@@ -57,7 +57,7 @@ impl Composer {
                 recipient: r.recipient,
                 action,
                 reply: r.reply.clone(),
-                remote: Some(r.destination.clone()).filter(|d| !d.is_empty()),
+                remote: remote(&r.destination),
                 last_attempt: Some(now),
             })
             .collect();
@@ -88,6 +88,12 @@ impl Composer {
             hold: None,
         })
     }
+}
+
+/// The host that was spoken to, where the destination's name says it (RFC 3464 §2.3.5); names of pools are our own.
+fn remote(destination: &str) -> Option<String> {
+    let host = destination.strip_prefix("host:").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
+    host.or_else(|| destination.strip_prefix("ip:")).map(str::to_owned)
 }
 
 /// The header section with its empty line, or all there is.
