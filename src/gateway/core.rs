@@ -150,7 +150,6 @@ impl Core {
             due.drain(..).for_each(|timer| self.fired(timer));
             self.give_answers();
         }
-        self.tell_all();
         Ok(())
     }
 

@@ -243,7 +243,9 @@ fn start_cores(
                 let Ok(Work { shared, listeners }) = work.recv() else { return Ok(()) };
                 let mut core = Core::new(number as u16, shared, driver, inbox);
                 let result = listeners.into_iter().try_for_each(|(s, l)| core.listen(s, l)).and_then(|()| core.run());
+                // First nobody waits for this core's inbox any more, then it may wait for the lanes.
                 mail.close();
+                core.tell_all();
                 result
             })
             .map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
