@@ -303,6 +303,14 @@ impl Core {
         if index >= self.ends.len() {
             self.ends.resize_with(index + 1, || None);
         }
+        // The driver uses a slot again as soon as it has reported the end of its connection; that report may still be
+        // waiting in this turn's batch.
+        if let Some((generation, _)) = &self.ends[index]
+            && *generation != conn.generation
+        {
+            let generation = *generation;
+            self.closed(Id { index: conn.index, generation });
+        }
         self.ends[index] = Some((conn.generation, end));
     }
 

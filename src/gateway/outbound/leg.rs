@@ -179,9 +179,9 @@ impl Core {
 
     /// Takes what the machine has to tell, sends what it wants sent, files its deadline.
     fn leg_drive(&mut self, mut leg: Box<Leg>) {
-        loop {
-            leg.pipe.feed(self.now, &mut leg.client);
-            let Some(event) = leg.client.poll_event() else { break };
+        // What arrived has been shown to the machine when it arrived. It is not shown again here: the machine takes that
+        // for a sign of life, and a timer that fires a little early would put its deadline off for ever.
+        while let Some(event) = leg.client.poll_event() {
             match event {
                 Event::StartTls => {
                     leg.pipe.flush(&mut self.driver, &mut leg.client);
