@@ -191,6 +191,10 @@ impl Text {
         let block = block.strip_suffix(b"\r").unwrap_or(block);
         let plain = matches!(self.at, At::LineStart | At::InLine) && !self.in_header && self.offence.is_none();
         let (Some(&first), true) = (block.first(), plain) else { return 0 };
+        // A CR in front of that one is bare, and no pair of octets inside the block would show it.
+        if block.ends_with(b"\r") {
+            return 0;
+        }
         let line_max = self.rules.line_octets_max;
         let roomy = self.shape.octets + block.len() as u64 <= self.rules.octets_max && line_max >= BLOCK_OCTETS as u64;
         if !roomy || first == LF || first == b'.' && self.line_octets == 0 {

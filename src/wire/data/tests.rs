@@ -192,6 +192,29 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 0..40).prop_map(|p| p.concat())
 }
 
+/// Blocks are looked at as wholes: what is wrong at their very edge must be seen as well.
+#[test]
+fn bare_octets_at_the_edge_of_a_block_are_found() {
+    for wrong in ["\r\r", "\r\r\n", "\r\rx", "\n", "\r", "\n\n", "\r\n\n", "\0"] {
+        for length in (0..3 * PIECE_OCTETS).chain(BLOCK_OCTETS - 8..BLOCK_OCTETS + 8) {
+            let line = [vec![b'x'; 60], b"\r\n".to_vec()].concat();
+            let mut input = b"A: b\r\n\r\n".to_vec();
+            while input.len() + line.len() < length {
+                input.extend_from_slice(&line);
+            }
+            input.resize(input.len().max(length), b'y');
+            input.extend_from_slice(wrong.as_bytes());
+            input.extend_from_slice(b"z\r\n.\r\n");
+            let seen = run(rules(BareNewline::Refuse), &[&input]);
+            assert!(seen.offence.is_some(), "{wrong:?} behind {length} octets passed");
+            let whole = run(rules(BareNewline::Normalise), &[&input]);
+            let text = whole.text.iter().zip(whole.text.iter().skip(1));
+            let bare = text.filter(|(a, b)| (**a == b'\r') != (**b == b'\n')).count();
+            assert_eq!(bare, 0, "{wrong:?} behind {length} octets is in the text");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn fast_and_naive_agree(input in stream(), normalise: bool, cuts in proptest::collection::vec(0usize..9000, 0..6)) {
