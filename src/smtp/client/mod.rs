@@ -294,6 +294,7 @@ impl Client {
     /// The backend said something. Takes all whole replies off `input`.
     pub fn handle_bytes(&mut self, now: Instant, input: &mut Input<'_>) {
         self.timer.now = now;
+        let mut heard = false;
         while !self.is_closed() {
             if self.owed.front() == Some(&Owed::Handshake) {
                 if !input.is_empty() {
@@ -302,7 +303,10 @@ impl Client {
                 break;
             }
             match self.parser.next(input) {
-                Ok(Some(reply)) => self.handle_reply(reply),
+                Ok(Some(reply)) => {
+                    heard = true;
+                    self.handle_reply(reply);
+                }
                 Ok(None) => break,
                 Err(error) => self.fail(ClientError::Malformed(error)),
             }
@@ -310,7 +314,10 @@ impl Client {
         if self.is_closed() {
             input.consume(input.rest().len());
         }
-        self.rearm(now);
+        // A backend has so long for a reply, not for the next octet of one; nor is being called without news any news.
+        if heard || self.is_closed() {
+            self.rearm(now);
+        }
     }
 
     /// The backend closed its side.

@@ -49,6 +49,24 @@ fn the_connection_ends_at_each_step_of_data() {
 }
 
 #[test]
+fn a_deadline_is_not_put_off_by_being_called_without_news() {
+    let begin = Instant::ZERO + Duration::from_secs(1);
+    let mut client = Client::new(std::sync::Arc::new(plain()), [7; 32], begin);
+    let deadline = client.poll_timeout().unwrap();
+    let half = begin + deadline.since(begin) / 2;
+    // A timer that fires early, a piece of a reply, and the same piece shown again.
+    client.handle_timeout(half);
+    client.handle_bytes(half, &mut Input::new(b""));
+    let mut piece = Input::new(b"220 mx.exam");
+    client.handle_bytes(half, &mut piece);
+    assert_eq!(client.poll_timeout(), Some(deadline));
+    client.handle_bytes(half, &mut Input::new(piece.rest()));
+    assert_eq!(client.poll_timeout(), Some(deadline));
+    client.handle_timeout(deadline);
+    assert!(client.is_closed());
+}
+
+#[test]
 fn service_closing_at_each_step() {
     for (heard, fate) in [
         // An idle connection that was being closed: another one may do.
