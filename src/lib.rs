@@ -3,10 +3,12 @@
 pub mod base;
 pub mod control;
 pub mod gateway;
+pub mod imap;
 pub mod log;
 pub mod lookup;
 pub mod mailstore;
 pub mod policy;
+pub mod pop3;
 pub mod reactor;
 pub mod relay;
 pub mod sasl;

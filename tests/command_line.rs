@@ -104,7 +104,9 @@ fn a_port_or_a_directory_in_use_is_one_line() {
 
 #[test]
 fn the_queue_of_a_running_and_of_a_stopped_server() {
-    let mut server = Gate::start(&[&ANYWHERE[2..], &QUIET].concat());
+    // A backend that is not there, so that the mail stays.
+    let away = ["--backend", "127.0.0.1:1", "--mode", "spool"];
+    let mut server = Gate::start(&[&ANYWHERE[2..], &QUIET, &away].concat());
     let socket = std::fs::metadata(server.dir.join("admin.sock")).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
     assert_eq!(server.command(&["queue", "list"]).out, "the queue is empty\n");
@@ -167,6 +169,34 @@ fn accounts_come_and_go() {
     assert_eq!(list.out.lines().count(), 1, "{list:?}");
     let stored = std::fs::read_to_string(data.join("accounts")).unwrap();
     assert!(!stored.contains("secret"), "a password stands in the file");
+}
+
+#[test]
+fn aliases_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let with =
+        |word: &str, args: &[&str], input: &str| run(gatepost().arg(word).args(args).arg("--data").arg(&data), input);
+    let alias = |args: &[&str]| with("alias", args, "");
+    assert_eq!(alias(&["list"]).out, "there are no aliases and no lists\n");
+    assert!(with("account", &["add", "ann@example.test", "--password-stdin"], "secret one\n").ok);
+    assert!(alias(&["add", "sales@example.test", "ann@example.test"]).ok);
+    assert!(alias(&["add", "--list", "team@example.test", "ann@example.test", "carol@example.net"]).ok);
+    refused(&alias(&["add", "sales@example.test", "bob"]), 1, &["bob", "neither an account"]);
+    refused(&alias(&["add", "sales@example.org", "ann@example.test"]), 1, &["not a local domain"]);
+    refused(&alias(&["add", "ann@example.test", "sales@example.test"]), 1, &["mail would go round"]);
+    let list = alias(&["list"]);
+    assert!(list.out.contains("team@example.test") && list.out.contains("carol@example.net"), "{list:?}");
+    let show = alias(&["show", "sales+new@example.test"]);
+    assert!(show.out.contains("account ann@example.test") && show.out.contains("mailbox new"), "{show:?}");
+    assert!(alias(&["remove", "team@example.test", "carol@example.net"]).ok);
+    assert!(alias(&["remove", "sales@example.test"]).ok);
+    refused(&alias(&["remove", "sales@example.test"]), 1, &["sales@example.test"]);
+    assert_eq!(alias(&["list", "--json"]).out.lines().count(), 1);
+    assert!(alias(&["domain", "example.org"]).ok && alias(&["domain"]).out.ends_with("example.org\n"));
+    refused(&alias(&["domain", "example.org"]), 1, &["there already"]);
+    assert!(alias(&["domain", "example.org", "--remove"]).ok);
+    assert_eq!(alias(&["add", "sales"]).code, Some(2));
 }
 
 #[test]

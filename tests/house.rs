@@ -16,13 +16,32 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &["base"]),
     ("sasl", &["wire", "base"]),
     ("smtp", &["sasl", "wire", "base"]),
+    ("pop3", &["sasl", "wire", "base"]),
+    ("imap", &["sasl", "wire", "base"]),
     ("policy", &["wire", "base"]),
     ("spool", &["log", "wire", "base"]),
     ("mailstore", &["log", "wire", "base"]),
     ("relay", &["smtp", "spool", "wire", "base"]),
     ("lookup", &["wire", "base"]),
     ("reactor", &["base"]),
-    ("gateway", &["base", "log", "wire", "sasl", "smtp", "policy", "spool", "mailstore", "relay", "lookup", "reactor"]),
+    (
+        "gateway",
+        &[
+            "base",
+            "log",
+            "wire",
+            "sasl",
+            "smtp",
+            "pop3",
+            "imap",
+            "policy",
+            "spool",
+            "mailstore",
+            "relay",
+            "lookup",
+            "reactor",
+        ],
+    ),
     (
         "control",
         &[
@@ -31,6 +50,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "wire",
             "sasl",
             "smtp",
+            "pop3",
+            "imap",
             "policy",
             "spool",
             "mailstore",
@@ -43,7 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are values and machines: time, randomness and bytes come in as arguments.
-const PURE: &[&str] = &["base", "wire", "sasl", "smtp", "policy", "relay"];
+const PURE: &[&str] = &["base", "wire", "sasl", "smtp", "pop3", "imap", "policy", "relay"];
 
 /// What a pure room does not touch. `std::net::IpAddr` and `SocketAddr` are values and allowed.
 const IMPURE: &[&str] = &[

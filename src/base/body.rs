@@ -6,6 +6,7 @@
 
 use crate::base::buf::Segment;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What was learnt about a body while it was received, so that nobody scans it again.
@@ -31,6 +32,10 @@ pub struct BodyShape {
 pub trait BodyFile: Send + Sync + fmt::Debug {
     /// The lane's number for it.
     fn id(&self) -> u64;
+    /// Where the file is, for a store that takes the octets over; `None` when it is no file of this machine.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// Where the octets are.

@@ -165,6 +165,10 @@ impl Output {
     pub fn push(&mut self, segment: Segment) {
         self.chain.push(segment);
     }
+    /// Adds all segments of a chain without copying them.
+    pub fn append(&mut self, chain: Chain) {
+        self.chain.append(chain);
+    }
     /// Takes everything, leaving it empty.
     pub fn take(&mut self) -> Chain {
         std::mem::take(&mut self.chain)

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod envelope;
 pub mod id;
 pub mod knob;
+pub mod mailbox;
 pub mod proof;
 pub mod queue;
 pub mod scram;

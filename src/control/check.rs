@@ -103,7 +103,7 @@ fn route_line(config: &Config, route: &RouteConfig) -> String {
         },
         Target::Mx => "the recipients' own servers (MX)".to_owned(),
         Target::Smarthost(host) => format!("smarthost {host}"),
-        Target::Hold => "kept in the queue until a route is configured".to_owned(),
+        Target::Mailboxes => "to the mailboxes of local accounts".to_owned(),
     };
     format!("{}: {} → {target}, {}", route.name, matched.join(" "), route.mode.word())
 }

@@ -5,11 +5,14 @@
 
 use crate::base::knob::Raw;
 use crate::control::account::AccountCommand;
+use crate::control::alias::AliasCommand;
 use crate::control::config::{Loaded, Override, Overrides, load};
 use crate::control::diagnostic::render;
+use crate::control::journal::JournalCommand;
+use crate::control::mailbox::MailboxCommand;
 use crate::control::policy::PolicyCommand;
 use crate::control::queue::QueueCommand;
-use crate::control::{account, check, policy, queue, reference, schema, serve};
+use crate::control::{account, alias, check, journal, mailbox, policy, queue, reference, schema, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::fmt;
 use std::io::{self, Write};
@@ -18,8 +21,9 @@ use std::process::ExitCode;
 
 /// The gate in front of a mail server.
 ///
-/// Without a subcommand it serves. Without any configuration it serves on 127.0.0.1: SMTP on 2525, submission on 2587
-/// (STARTTLS) and 2465 (TLS), LMTP on 2424, with its data in ./gatepost-data.
+/// Without a subcommand it serves. Without any configuration it is a whole mail system on 127.0.0.1: SMTP on 2525,
+/// submission on 2587 (STARTTLS) and 2465 (TLS), LMTP on 2424, POP3 on 2110 and 2995 (TLS), IMAP on 2143 and 2993 (TLS),
+/// with its data in ./gatepost-data.
 #[derive(Debug, Parser)]
 #[command(name = "gatepost", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -38,12 +42,21 @@ enum Command {
     /// Accounts that may log in
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Other names of accounts, distribution lists, local domains
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// The mail of local accounts: list, export, import, back up, verify, compact
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
     /// Look at the queue and change it, on a running server or on a stopped one's directory
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Test a policy with golden cases, explain what it decides
+    /// Test a policy with golden cases, explain what it decides, replay recorded traffic, tune limits
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Look into journals, make one from another server's log
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Print the reference page, the JSON Schema or a file with every default
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -92,8 +105,8 @@ pub struct ServeArgs {
     /// Address of a listener, or NAME=off; may be repeated; port 0 takes a free one
     #[arg(long, value_name = "NAME=ADDRESS")]
     listen: Vec<String>,
-    /// First port of the default listeners, instead of 2525, 2587, 2465 and 2424: N, N+1, N+2, N+3; 0 takes free ones
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=65_532))]
+    /// First port of the default listeners (mx, submission, submissions, lmtp, pop3, pop3s, imap, imaps): N to N+7; 0 takes free ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=65_528))]
     port_base: Option<u16>,
     /// How the log is written: human or json
     #[arg(long, value_name = "FORMAT")]
@@ -265,8 +278,11 @@ pub fn run(gateway: serve::Gateway) -> ExitCode {
         Command::Serve(args) => serve::serve(args, gateway),
         Command::Check(args) => check::check(&args),
         Command::Account(command) => account::run(&command),
+        Command::Alias(command) => alias::run(&command),
+        Command::Mailbox(command) => mailbox::run(&command),
         Command::Queue(command) => queue::run(&command),
         Command::Policy(command) => policy::run(command),
+        Command::Journal(command) => journal::run(command),
         Command::Config(ConfigCommand::Reference) => print(&reference::page()),
         Command::Config(ConfigCommand::Schema) => print(&schema::text()),
         Command::Config(ConfigCommand::Default) => print(&reference::default_file()),

@@ -7,19 +7,25 @@
 
 pub mod account;
 pub mod admin;
+pub mod alias;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod diagnostic;
+mod first_start;
+pub mod journal;
 pub mod lock;
 pub mod log;
+pub mod mailbox;
 pub mod nearest;
 pub mod policy;
 pub mod queue;
 pub mod reader;
 pub mod reference;
+pub mod replay;
 pub mod resolve;
 pub mod schema;
 pub mod sections;
 pub mod serve;
 pub mod table;
+pub mod tune;

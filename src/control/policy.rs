@@ -1,8 +1,10 @@
-//! `gatepost policy …`: golden cases and explanations, on the engine that serves.
+//! `gatepost policy …`: golden cases, explanations, replays and tuning, on the engine that serves.
 //!
 //! How it fails: findings of a file with their places; a case that went wrong with its trace; exit code 1.
 
 use crate::control::cli::{Failure, ServeArgs, print};
+use crate::control::replay::{self, ReplayArgs};
+use crate::control::tune::{self, TuneArgs};
 use crate::gateway::policy_file::{self, PolicyFiles};
 use crate::policy::{Builtins, CaseFile, Policy, reference, schema};
 use clap::{Args, Subcommand};
@@ -26,6 +28,10 @@ pub enum PolicyCommand {
     },
     /// Say what the policy would answer to somebody, and why: every rule tried and what its parts evaluated to
     Explain(Box<ExplainArgs>),
+    /// Judge recorded traffic again, and say what would change
+    Replay(Box<ReplayArgs>),
+    /// Propose limits from recorded traffic
+    Tune(Box<TuneArgs>),
     /// Print the reference of facts, functions and outcomes, in Markdown
     Reference,
     /// Print the JSON Schema of policy files
@@ -92,6 +98,8 @@ pub fn run(command: PolicyCommand) -> Result<(), Failure> {
             }
         }
         PolicyCommand::Explain(args) => explain(*args),
+        PolicyCommand::Replay(args) => replay::run(&args),
+        PolicyCommand::Tune(args) => tune::run(&args),
         PolicyCommand::Reference => print(&reference()),
         PolicyCommand::Schema => print(&schema()),
     }

@@ -7,6 +7,7 @@ use crate::control::admin::AdminServer;
 use crate::control::cli::{Failure, ServeArgs, print};
 use crate::control::config::load;
 use crate::control::diagnostic::render;
+use crate::control::first_start::Demo;
 use crate::control::lock::DataLock;
 use crate::control::log::{self, LogGuard};
 use crate::control::policy::told;
@@ -28,7 +29,8 @@ pub fn serve(args: ServeArgs, gateway: Gateway) -> Result<(), Failure> {
     let file = loaded.config.file.as_ref().map_or("none, defaults".to_owned(), |f| f.display().to_string());
     tracing::info!(target: "server", version = env!("CARGO_PKG_VERSION"), configuration = file, "starting");
     let data = loaded.config.settings.server.data.clone();
-    let host = Arc::new(Program { args, data, log, admin: Mutex::new(None) });
+    let demo = Demo::prepare(&loaded.config).map_err(Failure::new)?;
+    let host = Arc::new(Program { args, data, log, demo, admin: Mutex::new(None) });
     let result = gateway(loaded.config, host.clone());
     // The socket goes before the lock, so that no command talks to a server that has ended.
     *host.admin.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -43,6 +45,7 @@ struct Program {
     args: ServeArgs,
     data: PathBuf,
     log: LogGuard,
+    demo: Option<Demo>,
     admin: Mutex<Option<AdminServer>>,
 }
 
@@ -58,7 +61,8 @@ impl Host for Program {
             let _ = writeln!(lines, "{name} {address}");
         }
         tracing::info!(target: "server", "ready");
-        print(&format!("{lines}ready\n")).map_err(|failure| StartError(failure.to_string()))
+        let welcome = self.demo.as_ref().map(|demo| demo.welcome(listeners)).unwrap_or_default();
+        print(&format!("{lines}ready\n{welcome}")).map_err(|failure| StartError(failure.to_string()))
     }
 
     fn reload(&self) -> Result<Config, String> {

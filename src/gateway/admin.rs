@@ -4,6 +4,7 @@
 //! How it fails: a request that cannot be done is answered by [`Response::Failed`] with a word and a sentence.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// A question or an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,65 @@ pub enum Request {
         /// Which messages.
         which: Selection,
     },
+    /// The mailboxes of accounts, of all without names.
+    MailboxList {
+        /// Names of accounts.
+        #[serde(default)]
+        accounts: Vec<String>,
+    },
+    /// Put the mailstore into a new directory on the server's machine.
+    MailboxBackup {
+        /// The directory, absolute.
+        directory: PathBuf,
+    },
+    /// Write an account's mail to files on the server's machine.
+    MailboxExport(MailboxTransfer),
+    /// Read mail for an account from files on the server's machine.
+    MailboxImport(MailboxTransfer),
+}
+
+/// Mail on its way between an account and files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailboxTransfer {
+    /// The account.
+    pub account: String,
+    /// The directory or file, absolute.
+    pub path: PathBuf,
+    /// How mail is kept there.
+    pub format: MailFormat,
+    /// Only this mailbox, or into this one.
+    #[serde(default)]
+    pub mailbox: Option<String>,
+}
+
+/// How mail is kept in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MailFormat {
+    /// Maildir, with Maildir++ for folders.
+    Maildir,
+    /// One file a mailbox.
+    Mbox,
+}
+
+/// A mailbox, as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxEntry {
+    /// Whose.
+    pub account: String,
+    /// Its name.
+    pub mailbox: String,
+    /// Messages.
+    pub messages: u64,
+    /// Of these without `\Seen`.
+    pub unseen: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// UIDVALIDITY.
+    pub uid_validity: u32,
+    /// The next UID.
+    pub uid_next: u32,
 }
 
 /// Which messages a list is about; fields that are `None` do not restrict.
@@ -115,6 +175,25 @@ pub enum Response {
         #[serde(default)]
         unknown: Vec<String>,
     },
+    /// To [`Request::MailboxList`].
+    Mailboxes {
+        /// By account and name.
+        entries: Vec<MailboxEntry>,
+    },
+    /// To [`Request::MailboxBackup`].
+    BackedUp {
+        /// Octets that were copied; what was linked does not count.
+        octets_copied: u64,
+        /// Files of large messages.
+        body_files: u64,
+    },
+    /// To transfers.
+    Transferred {
+        /// Messages.
+        messages: u64,
+        /// Mailboxes.
+        mailboxes: u64,
+    },
     /// It could not be done.
     Failed {
         /// A word for programs, such as `not-found`, `busy`, `invalid`.
@@ -148,6 +227,9 @@ pub struct Status {
     pub connections: u64,
     /// Messages accepted since the start.
     pub accepted: u64,
+    /// Messages delivered into mailboxes since the start.
+    #[serde(default)]
+    pub delivered: u64,
     /// Messages in the queue.
     pub queued: u64,
     /// Addresses listened on, as `name=address`.

@@ -8,9 +8,10 @@ use super::core::{Asker, Core, End};
 use super::inbound::Inbound;
 use super::outbound::{Job, JobEnd, Owner, Task};
 use super::routing::Key;
-use super::targets::Verify;
+use super::targets::{Target, Verify};
 use crate::base::address::ReversePath;
 use crate::base::envelope::Recipient;
+use crate::mailstore::addresses::Resolved;
 use crate::relay::verify::{Known, RecipientCache};
 use crate::smtp::client::Verification;
 use crate::smtp::server::Answer;
@@ -32,6 +33,11 @@ impl Core {
     pub(super) fn asks_rcpt(&mut self, inbound: &mut Inbound, recipient: Recipient) -> Option<Answer> {
         let shared = self.shared.clone();
         let route = shared.routing.route(&recipient.mailbox, None);
+        if route.is_some_and(|r| r.target == Target::Mailboxes) {
+            let known = matches!(shared.addresses.resolve(&recipient.mailbox), Resolved::Local { .. });
+            let reply = (!known).then(replies::unknown_recipient);
+            return Some(self.decide_rcpt(inbound, &recipient, Some((known, reply))));
+        }
         match route.map_or(Verify::None, |r| r.verify) {
             Verify::None => Some(self.decide_rcpt(inbound, &recipient, None)),
             Verify::Table => {
@@ -89,6 +95,12 @@ impl Core {
         };
         let shared = self.shared.clone();
         let route = shared.routing.route(&mailbox, None)?;
+        if route.target == Target::Mailboxes {
+            return Some(match shared.addresses.resolve(&mailbox) {
+                Resolved::Local { .. } => replies::verified(&mailbox),
+                Resolved::Unknown | Resolved::NotLocal => replies::unknown_recipient(),
+            });
+        }
         let known = match route.verify {
             Verify::None => return None,
             Verify::Table => route.table.as_ref()?.contains(&mailbox).then_some(Known::Accepted),
@@ -99,6 +111,12 @@ impl Core {
             Some(Known::Refused(reply) | Known::Deferred(reply)) => (*reply).clone(),
             None => replies::unknown_recipient(),
         })
+    }
+
+    /// The members of a list, for EXPN (RFC 5321 §3.5.2).
+    pub(super) fn members(&self, argument: &str) -> Option<Reply> {
+        let list = argument.trim().trim_start_matches('<').trim_end_matches('>');
+        self.shared.addresses.expand(list).map(replies::members)
     }
 
     fn call_out(&mut self, asker: Asker, key: String, to: Key, recipient: Recipient) {

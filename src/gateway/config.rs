@@ -27,14 +27,13 @@ crate::knobs! {
         cores: u16 = 0, unit "cores", range 0..=64;
         /// Policy file. Default: the policy compiled into the program.
         policy: Option<PathBuf> = None, unit "";
-        /// What stands behind a 250 on routes that do not say: "cut-through", "spool" or "auto". Default:
-        /// cut-through towards a backend, spool otherwise.
+        /// What stands behind a 250 on routes to backends that do not say: "cut-through", "spool" or "auto".
         mode: Option<RouteMode> = None, unit "";
         /// SASL mechanisms that are offered where AUTH is (not over LMTP), as far as TLS and the client's certificate allow
-        /// them. `[]` = no AUTH.
+        /// them; over POP3 and IMAP the same. `[]` = no AUTH. CRAM-MD5 is known too, but clients that see it prefer it to
+        /// a password, and it works only for accounts added with `--shared-secret`: add it when all have one.
         mechanisms: Vec<String> = [
-            "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "EXTERNAL", "CRAM-MD5", "PLAIN",
-            "LOGIN",
+            "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "EXTERNAL", "PLAIN", "LOGIN",
         ].map(str::to_owned).to_vec(), unit "";
         /// Networks that count as protected: AUTH is offered to them without TLS. `[]` = nobody.
         protected: Networks = Networks::loopback(), unit "";
@@ -63,6 +62,10 @@ crate::knob_words! {
         Submission = "submission",
         /// LMTP (RFC 2033).
         Lmtp = "lmtp",
+        /// POP3 (RFC 1939).
+        Pop3 = "pop3",
+        /// IMAP (RFC 9051, RFC 3501).
+        Imap = "imap",
     }
 }
 
@@ -79,14 +82,15 @@ crate::knob_words! {
 }
 
 crate::knobs! {
-    /// One port. When the file has no `[[listener]]`, there are four on 127.0.0.1: `mx` on 2525, `submission` on
-    /// 2587 (STARTTLS), `submissions` on 2465 (implicit TLS) and `lmtp` on 2424.
+    /// One port. When the file has no `[[listener]]`, there are eight on 127.0.0.1: `mx` on 2525, `submission` on
+    /// 2587 (STARTTLS), `submissions` on 2465 (implicit TLS), `lmtp` on 2424, `pop3` on 2110 (STLS), `pop3s` on 2995,
+    /// `imap` on 2143 (STARTTLS) and `imaps` on 2993.
     pub struct ListenerKnobs in "listener" {
         /// Its name, unique; the fact `listener` of the policy and what `--listen NAME=ADDRESS` refers to. Required.
         name: Option<String> = None, unit "";
         /// Address and port; port 0 takes any free one. Required.
         address: Option<SocketAddr> = None, unit "";
-        /// "mx", "submission" or "lmtp".
+        /// "mx", "submission", "lmtp", "pop3" or "imap".
         service: Service = Service::Mx, unit "";
         /// "none", "starttls" or "implicit". Default: "starttls", for LMTP "none".
         tls: Option<ListenerTls> = None, unit "";
@@ -153,6 +157,14 @@ settings! {
     tls: crate::reactor::tls::TlsKnobs,
     /// `[accounts]`
     accounts: crate::mailstore::accounts::AccountKnobs,
+    /// `[mailbox]`
+    mailbox: crate::mailstore::MailboxKnobs,
+    /// `[addresses]`
+    addresses: crate::mailstore::addresses::AddressKnobs,
+    /// `[imap]`
+    imap: crate::imap::ImapKnobs,
+    /// `[pop3]`
+    pop3: crate::pop3::Pop3Knobs,
     /// `[limits]`
     limits: crate::policy::LimitKnobs,
     /// `[relay]`
@@ -163,6 +175,8 @@ settings! {
     spool: crate::spool::SpoolKnobs,
     /// `[lookup]`
     lookup: crate::lookup::LookupKnobs,
+    /// `[journal]`
+    journal: crate::gateway::journal::JournalKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.

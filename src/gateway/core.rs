@@ -4,12 +4,13 @@
 //! fire what is due. Nothing here blocks. How it fails: a driver that cannot poll ends the core with its error; the
 //! process then shuts down, because a gate with a dead core would silently refuse a share of its clients.
 
+use super::access::Access;
 use super::callout::{Opinion, Waiter};
 use super::inbound::Inbound;
 use super::lanes::{Message, SpoolRequest};
 use super::opening::Opening;
 use super::outbound::{JobEnd, Leg, Outbound};
-use super::state::{Listener, Shared};
+use super::state::{Listener, Serves, Shared};
 use crate::base::id::IdSource;
 use crate::base::queue::Inbox;
 use crate::base::time::Instant;
@@ -34,6 +35,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) enum End {
     /// A client and its machine.
     Client(Box<Inbound>),
+    /// A client that reads mail, and its machine.
+    Access(Box<Access>),
     /// A client before its session, on a port with implicit TLS.
     Opening(Box<Opening>),
     /// A connection to a backend.
@@ -168,18 +171,21 @@ impl Core {
             }
             Done::Recv { conn, buf } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_received(c, &buf),
+                Some(End::Access(a)) => self.access_received(a, &buf),
                 Some(End::Leg(l)) => self.leg_received(l, &buf),
                 Some(End::Opening(o)) => self.opening_received(o, &buf),
                 None => {}
             },
             Done::RecvEnd { conn, why } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_ended(c, why),
+                Some(End::Access(a)) => self.access_ended(a, why),
                 Some(End::Leg(l)) => self.leg_ended(l, why),
                 Some(End::Opening(o)) => self.opening_ended(o, why),
                 None => {}
             },
             Done::Sent { conn, result, .. } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_sent(c, result),
+                Some(End::Access(a)) => self.access_sent(a, result),
                 Some(End::Leg(l)) => self.leg_sent(l, result),
                 Some(End::Opening(o)) => self.opening_sent(o, result),
                 None => {}
@@ -201,7 +207,7 @@ impl Core {
         let full = self.clients >= self.shared.connections_per_core_max;
         let lease = self.shared.client_lease(peer.ip());
         if full || lease.is_err() || self.draining.is_some() {
-            // RFC 5321 §3.1: 421 in place of the greeting. Costs a write, no session.
+            // In place of the greeting (RFC 5321 §3.1: 421). Costs a write, no session.
             self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
             self.driver.send(conn, config.busy.clone());
             self.driver.close(conn, Close::Graceful);
@@ -209,9 +215,19 @@ impl Core {
         }
         self.clients += 1;
         self.shared.counters.clients.fetch_add(1, Ordering::Relaxed);
-        match config.tls_from_start {
-            true => self.opening_accepted(config, conn, peer, local, lease.unwrap_or_default()),
-            false => self.client_accepted(config, conn, peer, local, lease.unwrap_or_default()),
+        let lease = lease.unwrap_or_default();
+        // SMTP reads the PROXY header itself; it may come before the greeting only (RFC 5321 §3.1 has clients wait).
+        let proxied = self.shared.config.settings.server.proxy_from.contains(peer.ip());
+        match (&config.serves, config.tls_from_start) {
+            (_, true) => self.opening_accepted(config, conn, peer, local, lease),
+            (Serves::Smtp(server), false) => {
+                let server = server.clone();
+                self.client_accepted((config, server), conn, peer, local, lease);
+            }
+            (Serves::Imap(_) | Serves::Pop3(_), false) if proxied => {
+                self.opening_accepted(config, conn, peer, local, lease);
+            }
+            (Serves::Imap(_) | Serves::Pop3(_), false) => self.access_accepted(config, conn, peer, local, lease),
         }
     }
 
@@ -221,13 +237,17 @@ impl Core {
                 self.client_gone();
                 self.client_closed(c);
             }
+            Some(End::Access(a)) => {
+                self.client_gone();
+                self.access_closed(a);
+            }
             Some(End::Opening(_)) => self.client_gone(),
             Some(End::Leg(l)) => self.leg_closed(l),
             None => {}
         }
     }
 
-    fn client_gone(&mut self) {
+    pub(super) fn client_gone(&mut self) {
         self.clients -= 1;
         self.shared.counters.clients.fetch_sub(1, Ordering::Relaxed);
     }
@@ -241,6 +261,7 @@ impl Core {
             }
             Timer::End(conn) => match self.take(conn) {
                 Some(End::Client(c)) => self.client_fired(c),
+                Some(End::Access(a)) => self.access_fired(a),
                 Some(End::Leg(l)) => self.leg_fired(l),
                 Some(End::Opening(o)) => self.opening_fired(o),
                 None => {}
@@ -325,15 +346,20 @@ impl Core {
         }
         let clients: Vec<Id> = self.client_ids().collect();
         for conn in clients {
-            if let Some(End::Client(c)) = self.take(conn) {
-                self.client_shutdown(c);
+            match self.take(conn) {
+                Some(End::Client(c)) => self.client_shutdown(c),
+                Some(End::Access(a)) => self.access_shutdown(a),
+                Some(other) => self.put(conn, other),
+                None => {}
             }
         }
     }
 
     fn client_ids(&self) -> impl Iterator<Item = Id> + '_ {
         self.ends.iter().enumerate().filter_map(|(index, entry)| match entry {
-            Some((generation, End::Client(_))) => Some(Id { index: index as u32, generation: *generation }),
+            Some((generation, End::Client(_) | End::Access(_))) => {
+                Some(Id { index: index as u32, generation: *generation })
+            }
             _ => None,
         })
     }

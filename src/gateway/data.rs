@@ -10,6 +10,11 @@ pub fn spool_dir(data: &Path, core: u16) -> PathBuf {
     data.join("spool").join(format!("{core:02}"))
 }
 
+/// The mailstore.
+pub fn mail_dir(data: &Path) -> PathBuf {
+    data.join("mail")
+}
+
 /// The queues there are, by core: also those of an earlier start with more cores, whose mail must go out too.
 pub fn spool_dirs(data: &Path) -> io::Result<Vec<(u16, PathBuf)>> {
     let entries = match std::fs::read_dir(data.join("spool")) {

@@ -7,6 +7,7 @@
 use super::core::Core;
 use super::lanes::{Attempted, SpoolRequest};
 use super::outbound::{Job, JobEnd, Owner, Task};
+use super::routing::Key;
 use crate::base::id::SpoolId;
 use crate::smtp::client::{Delivery, Fate as Ended, Speaks, Unity};
 use crate::spool::{Fate, Scope};
@@ -16,11 +17,11 @@ use crate::wire::reply::{Enhanced, Reply};
 /// What is needed to report back about an attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
-    id: SpoolId,
-    recipients: Vec<u32>,
-    destination: String,
-    number: u32,
-    lane: usize,
+    pub(super) id: SpoolId,
+    pub(super) recipients: Vec<u32>,
+    pub(super) destination: String,
+    pub(super) number: u32,
+    pub(super) lane: usize,
 }
 
 impl Core {
@@ -36,6 +37,9 @@ impl Core {
             return self.tell_spool(lane, SpoolRequest::Settle { id: attempt.id, fates: Vec::new() });
         };
         let to = self.shared.routing.key_of_text(&attempt.destination, &first.mailbox);
+        if to == Key::Mailboxes {
+            return self.deliver_locally(Attempted { attempt, prefix, body, lane });
+        }
         let delivery = Delivery {
             envelope: attempt.envelope,
             recipients: attempt.recipients.clone(),
@@ -75,6 +79,11 @@ impl Core {
             JobEnd::Refused(reply) => everybody(Fate::Failed { reply }),
             JobEnd::Verified(_) => everybody(Fate::Deferred { reply: replies::local_error(), scope: Scope::Message }),
         };
+        self.tell_fates(attempt, fates);
+    }
+
+    /// Writes what became of an attempt into the log and tells its queue.
+    pub(super) fn tell_fates(&mut self, attempt: Attempt, fates: Vec<(u32, Fate)>) {
         for (recipient, fate) in &fates {
             let (verdict, reply) = match fate {
                 Fate::Delivered { reply, .. } => ("delivered", reply),

@@ -21,7 +21,7 @@ use crate::policy::Lease;
 use crate::reactor::tls::Tls;
 use crate::reactor::{End as Ended, Id, clock};
 use crate::sasl::server::SaslAsk;
-use crate::smtp::server::{Answer, Ask, Peer, PeerRights, Server};
+use crate::smtp::server::{Answer, Ask, Peer, PeerRights, Server, ServerConfig};
 use crate::wire::replies;
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +34,7 @@ pub(super) struct Inbound {
     pub(super) machine: Server,
     pub(super) judge: Judge,
     pub(super) listener: Arc<Listener>,
+    pub(super) server: Arc<ServerConfig>,
     pub(super) session: SessionId,
     /// Number of the question that is out, if one is.
     pub(super) question: u32,
@@ -82,7 +83,7 @@ impl Core {
     /// A client came to a port that begins in clear.
     pub(super) fn client_accepted(
         &mut self,
-        listener: Arc<Listener>,
+        (listener, server): (Arc<Listener>, Arc<ServerConfig>),
         conn: Id,
         client: SocketAddr,
         local: SocketAddr,
@@ -90,14 +91,14 @@ impl Core {
     ) {
         let mut pipe = Pipe::new(conn);
         pipe.receive(&mut self.driver, true);
-        self.client_begin(pipe, listener, client, local, None, lease);
+        self.client_begin(pipe, (listener, server), client, local, None, lease);
     }
 
     /// Begins a session.
     pub(super) fn client_begin(
         &mut self,
         pipe: Pipe,
-        listener: Arc<Listener>,
+        (listener, server): (Arc<Listener>, Arc<ServerConfig>),
         client: SocketAddr,
         local: SocketAddr,
         tls: Option<TlsFacts>,
@@ -123,12 +124,13 @@ impl Core {
             xclient: Default::default(),
         };
         let judge = Judge::new(&self.shared, &listener, &peer, self.now);
-        let machine = Server::new(listener.server.clone(), peer, self.now);
+        let machine = Server::new(server.clone(), peer, self.now);
         self.client_drive(Box::new(Inbound {
             pipe,
             machine,
             judge,
             listener,
+            server,
             session,
             question: 0,
             scratch: None,
@@ -259,15 +261,17 @@ impl Core {
                 let known = self.knows(&argument);
                 Some(inbound.judge.verify(self.now, &argument, known))
             }
-            // There are no lists here yet whose members could be told.
-            Ask::Expn { argument } => Some(inbound.judge.verify(self.now, &argument, None)),
+            Ask::Expn { argument } => {
+                let members = self.members(&argument);
+                Some(inbound.judge.verify(self.now, &argument, members))
+            }
             Ask::Reset => {
                 self.release(inbound);
                 inbound.judge.reset();
                 None
             }
             Ask::StartTls => {
-                inbound.pipe.flush(&mut self.driver, &mut inbound.machine);
+                inbound.pipe.say(&mut self.driver, &mut inbound.machine);
                 let tls = self.server_tls();
                 inbound.pipe.start_tls(tls);
                 None
@@ -306,7 +310,7 @@ impl Core {
 
     /// Room for a text: none when this core holds as much as it may (RFC 5321 §4.5.3.1.10: 452, come back later).
     fn asks_data(&mut self, inbound: &mut Inbound, declared: Option<u64>) -> Answer {
-        let memory_max = inbound.listener.server.knobs.body_memory_octets_max.len();
+        let memory_max = inbound.server.knobs.body_memory_octets_max.len();
         let declared = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(memory_max);
         let wanted = declared.clamp(memory_max.min(16 * 1024), memory_max);
         if self.body_octets + wanted > self.shared.body_octets_per_core_max {
@@ -328,7 +332,15 @@ impl Core {
 
     /// The spool lane wrote a piece of a text.
     pub(super) fn spilled(&mut self, asker: Asker, result: Result<u64, String>) {
-        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return self.unwanted(result) };
+        let mut inbound = match self.take(asker.conn) {
+            Some(End::Client(inbound)) => inbound,
+            Some(End::Access(access)) => return self.access_spilled(access, asker, result),
+            Some(other) => {
+                self.put(asker.conn, other);
+                return self.unwanted(result);
+            }
+            None => return self.unwanted(result),
+        };
         if inbound.question != asker.question {
             self.put(asker.conn, End::Client(inbound));
             return self.unwanted(result);
@@ -347,7 +359,7 @@ impl Core {
     }
 
     /// The client had gone when its scratch file was made: nobody else knows of it.
-    fn unwanted(&mut self, spilled: Result<u64, String>) {
+    pub(super) fn unwanted(&mut self, spilled: Result<u64, String>) {
         if let Ok(file) = spilled {
             self.tell_spool(usize::from(self.number), SpoolRequest::Drop { file });
         }

@@ -96,13 +96,18 @@ impl Judge {
         self.name = answer.confirmed_name().cloned();
         match (&self.name, answer.miss()) {
             (Some(name), _) => self.set_name(&name.lower()),
-            (None, Some(miss)) if !miss.is_certain() => {}
+            // The journal tells a lookup that failed from one that nobody made.
+            (None, Some(miss)) if !miss.is_certain() => self.set_ptr(Given::Unknown),
             (None, _) => self.set_name(""),
         }
     }
 
     fn set_name(&mut self, name: &str) {
-        let set = self.policy.set_fact("client.ptr", Given::Text(name.to_owned()));
+        self.set_ptr(Given::Text(name.to_owned()));
+    }
+
+    fn set_ptr(&mut self, name: Given) {
+        let set = self.policy.set_fact("client.ptr", name);
         debug_assert!(set.is_ok(), "client.ptr is a fact that is looked up");
     }
 
@@ -213,6 +218,11 @@ impl Judge {
         }
     }
 
+    /// What became of the message, for the journal.
+    pub fn settled(&mut self, now: Instant, how: &str, reply: Option<&str>) {
+        self.policy.settled(now, how, reply.unwrap_or_default());
+    }
+
     /// The transaction is over.
     pub fn reset(&mut self) {
         self.policy.reset();
@@ -265,7 +275,11 @@ fn new_session(shared: &Shared, listener: &Listener, peer: &Peer, now: Instant) 
         listener: listener.policy_name.clone(),
         tls: peer.tls.as_ref().map(policy_tls),
     };
-    Session::new(shared.policy.load_full(), shared.limits.clone(), client, now, peer.connected)
+    let mut session = Session::new(shared.policy.load_full(), shared.limits.clone(), client, now, peer.connected);
+    if let Some(journal) = &shared.journal {
+        session.record(&journal.run, peer.session);
+    }
+    session
 }
 
 fn policy_tls(facts: &TlsFacts) -> crate::policy::TlsFacts {

@@ -4,6 +4,7 @@
 //! winds everything down in the opposite order. How it fails: whatever cannot be opened is one [`StartError`] that names
 //! it, and nothing is left running; a core that dies later ends the process in order, with an error.
 
+mod access;
 pub mod admin;
 mod callout;
 pub mod config;
@@ -11,8 +12,11 @@ mod core;
 pub mod data;
 mod deliver;
 mod inbound;
+pub mod journal;
 mod judge;
 mod lanes;
+mod local;
+pub mod mailboxes;
 pub mod networks;
 mod opening;
 mod outbound;
@@ -31,14 +35,16 @@ use crate::base::queue::{Inbox, Wake};
 use crate::log::RealDisk;
 use crate::lookup::Lane as LookupLane;
 use crate::mailstore::accounts::Accounts;
+use crate::mailstore::addresses::Addresses;
+use crate::mailstore::embedded::EmbeddedStore;
 use crate::policy::Limits;
 use crate::reactor::{Choice, Driver, clock, limits, listen, pin};
 use crate::spool::Spool;
 use admin::{AdminHandler, Request, Response, Status};
 use arc_swap::ArcSwap;
-use config::{Config, Host, Listener as ListenerConfig, StartError};
+use config::{Config, Host, Listener as ListenerConfig, Service, StartError};
 use crossbeam::channel;
-use lanes::{CoreMail, Message, PasswordLane, SpoolLane, SpoolRequest};
+use lanes::{CoreMail, MailboxLanes, Message, PasswordLane, SpoolLane, SpoolRequest};
 use reports::{Composer, Setup};
 use routing::Routing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -50,11 +56,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use targets::RouteMode;
 
 /// Messages that wait for a core at most; lanes wait when it is full.
 const INBOX_MAX: usize = 16 * 1024;
-/// How often the main thread looks at the files of lists.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the main thread looks whether accounts and aliases have changed: two `stat`.
+const ADDRESSES_INTERVAL: Duration = Duration::from_millis(250);
+/// After how many of these it looks at the files of lists as well.
+const WATCH_TURNS: u32 = 8;
 
 impl Wake for crate::reactor::Waker {
     fn wake(&self) {
@@ -76,12 +85,13 @@ pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
             "fewer open files are allowed than server.connections_max may need; connections beyond it will wait"
         );
     }
-    let Gate { shared, cores, lanes, listeners, choice, lookup } = Gate::open(config)?;
+    let Gate { shared, accounts, cores, lanes, mailbox_writer, listeners, choice, lookup } = Gate::open(config)?;
     let started = clock::now();
-    let admin = Admin { shared: shared.clone(), choice, started, listeners: listeners.clone(), reload: signals.1 };
+    let admin =
+        Admin { shared: shared.clone(), accounts, choice, started, listeners: listeners.clone(), reload: signals.1 };
     host.ready(&listeners, Arc::new(admin))?;
     let failed = wait(&signals.0, &shared, &host, &cores);
-    wind_down(&shared, cores, lanes);
+    wind_down(&shared, cores, lanes, mailbox_writer);
     drop(lookup);
     failed.map_or(Ok(()), |error| Err(StartError(error)))
 }
@@ -108,8 +118,10 @@ fn signals() -> Result<(channel::Receiver<i32>, channel::Sender<i32>), StartErro
 /// Everything that runs.
 struct Gate {
     shared: Arc<Shared>,
+    accounts: Arc<Accounts>,
     cores: Vec<RunningCore>,
     lanes: Vec<JoinHandle<()>>,
+    mailbox_writer: Option<JoinHandle<()>>,
     listeners: Vec<ListenerConfig>,
     choice: Choice,
     lookup: LookupLane,
@@ -135,8 +147,13 @@ struct Work {
 
 impl Gate {
     fn open(config: Config) -> Result<Gate, StartError> {
-        let config = Arc::new(config);
         let data = config.settings.server.data.clone();
+        let accounts =
+            Accounts::open(&data, config.settings.accounts.clone()).map_err(|e| StartError(e.to_string()))?;
+        let accounts = Arc::new(accounts);
+        let addresses = Addresses::open(&data, accounts.clone(), &config.settings.addresses, config.domains.clone())
+            .map_err(|e| StartError(e.to_string()))?;
+        let config = Arc::new(with_domains(config, &addresses.domains()));
         let routing = Arc::new(Routing::new(&config).map_err(StartError)?);
         let policy = policy_file::load(&config).map_err(StartError)?;
         policy.warnings().iter().for_each(|w| tracing::warn!(target: "policy", "{w}"));
@@ -146,9 +163,6 @@ impl Gate {
             config.pools.iter().map(|p| PoolState::load(&config, p)).collect();
         let pools = pools?;
         let (found_client, found_tls) = state::found_client(&config)?;
-        let accounts =
-            Accounts::open(&data, config.settings.accounts.clone()).map_err(|e| StartError(e.to_string()))?;
-
         let (sockets, listeners) = bind(&config)?;
         let allowed = pin::allowed_cores();
         let count = match config.settings.server.cores {
@@ -166,7 +180,8 @@ impl Gate {
             lanes::deliver(&to_cores[usize::from(token.core)], Message::Lookup { to: token.to, answer });
         })
         .map_err(|e| StartError(e.to_string()))?;
-        let passwords = PasswordLane::start(Arc::new(accounts), mails)
+        let (mailboxes, mailbox_writer) = open_mailstore(&config, &mails)?.unzip();
+        let passwords = PasswordLane::start(accounts.clone(), mails)
             .map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
 
         let shared = Arc::new(Shared {
@@ -176,8 +191,12 @@ impl Gate {
             server_tls: ArcSwap::from_pointee(server_tls),
             lookup: asker,
             passwords,
+            journal: journal::Journal::start(&config)?,
             lanes,
             pools,
+            mailboxes,
+            last_pop3_logins: Default::default(),
+            addresses: Arc::new(addresses),
             found_client,
             found_tls,
             counters: Counters::default(),
@@ -186,8 +205,25 @@ impl Gate {
             config,
         });
         let cores = begin_cores(&shared, waiting, sockets, &listeners)?;
-        Ok(Gate { shared, cores, lanes: lane_threads, listeners, choice, lookup })
+        Ok(Gate { shared, accounts, cores, lanes: lane_threads, mailbox_writer, listeners, choice, lookup })
     }
+}
+
+/// Local domains of the aliases' file beside those of the configuration: for the policy, and for the route into mailboxes.
+fn with_domains(mut config: Config, more: &[String]) -> Config {
+    for text in more {
+        let Ok(domain) = crate::wire::address::parse_domain(text) else { continue };
+        if config.domains.iter().any(|known| known.lower() == domain.lower()) {
+            continue;
+        }
+        if let Some(route) =
+            config.routes.iter_mut().find(|r| r.mode == RouteMode::Mailbox && !r.knobs.domains.is_empty())
+        {
+            route.knobs.domains.push(domain.lower());
+        }
+        config.domains.push(domain);
+    }
+    config
 }
 
 /// A secret number from the system.
@@ -309,6 +345,29 @@ fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartEr
     Ok(spool)
 }
 
+/// Opens the mailstore when a route or a listener needs it; its lanes, and the thread that writes.
+fn open_mailstore(config: &Config, mails: &[CoreMail]) -> Result<Option<(MailboxLanes, JoinHandle<()>)>, StartError> {
+    let reads = |l: &ListenerConfig| matches!(l.service, Service::Imap | Service::Pop3);
+    let keeps = config.routes.iter().any(|route| route.mode == RouteMode::Mailbox);
+    if !keeps && !config.listeners.iter().any(reads) {
+        return Ok(None);
+    }
+    let directory = data::mail_dir(&config.settings.server.data);
+    let knobs = config.settings.mailbox.clone();
+    let lanes = knobs.lanes;
+    let (store, opened) = EmbeddedStore::open(&directory, knobs).map_err(|e| StartError(e.to_string()))?;
+    if opened.is_damaged() {
+        tracing::error!(target: "mailbox", ?opened, "the mailstore is damaged; what can be read is kept");
+    } else if let Some(why) = opened.rebuilt {
+        tracing::info!(target: "mailbox", why, messages = opened.messages, "the index was made anew from the log");
+    } else {
+        tracing::debug!(target: "mailbox", ?opened, "mailstore opened");
+    }
+    let (lanes, mut threads) = MailboxLanes::start(&store, lanes, mails).map_err(|error| StartError(error.0))?;
+    // The readers end by themselves when nobody can ask them any more.
+    Ok(Some((lanes, threads.remove(0))))
+}
+
 fn begin_cores(
     shared: &Arc<Shared>,
     waiting: Vec<WaitingCore>,
@@ -346,8 +405,9 @@ fn wait(
     cores: &[RunningCore],
 ) -> Option<String> {
     let mut watched = Watched::new(shared);
+    let mut turns = 0;
     loop {
-        match signals.recv_timeout(WATCH_INTERVAL) {
+        match signals.recv_timeout(ADDRESSES_INTERVAL) {
             Ok(SIGHUP) => {
                 host.reopen_logs();
                 reload(shared, host);
@@ -358,7 +418,9 @@ fn wait(
                 return None;
             }
             Err(channel::RecvTimeoutError::Timeout) => {
-                if watched.changed() {
+                shared.addresses.refresh_if_changed();
+                turns += 1;
+                if turns % WATCH_TURNS == 0 && watched.changed() {
                     reload_policy(shared, &shared.config);
                     watched = Watched::new(shared);
                 }
@@ -398,6 +460,7 @@ fn reload(shared: &Shared, host: &Arc<dyn Host>) {
             tracing::error!(target: "server", "not reloaded, the configuration has errors:\n{diagnostics}")
         }
         Ok(config) => {
+            let config = with_domains(config, &shared.addresses.domains());
             reload_policy(shared, &config);
             match state::server_tls(&config) {
                 Ok(tls) => shared.server_tls.store(Arc::new(tls)),
@@ -420,7 +483,12 @@ fn reload_policy(shared: &Shared, config: &Config) {
 }
 
 /// Clients finish or are told; then the queues commit and end.
-fn wind_down(shared: &Shared, cores: Vec<RunningCore>, lanes: Vec<JoinHandle<()>>) {
+fn wind_down(
+    shared: &Shared,
+    cores: Vec<RunningCore>,
+    lanes: Vec<JoinHandle<()>>,
+    mailbox_writer: Option<JoinHandle<()>>,
+) {
     let until = clock::now() + shared.config.settings.server.shutdown_grace;
     for core in &cores {
         lanes::deliver(&core.mail, Message::Drain(until));
@@ -438,11 +506,17 @@ fn wind_down(shared: &Shared, cores: Vec<RunningCore>, lanes: Vec<JoinHandle<()>
             tracing::error!(target: "server", "a spool lane panicked");
         }
     }
+    shared.mailboxes.iter().for_each(MailboxLanes::stop);
+    if mailbox_writer.is_some_and(|writer| writer.join().is_err()) {
+        tracing::error!(target: "server", "the mailbox lane panicked");
+    }
+    shared.journal.iter().for_each(journal::Journal::stop);
 }
 
 /// Answers the admin socket.
 struct Admin {
     shared: Arc<Shared>,
+    accounts: Arc<Accounts>,
     choice: Choice,
     started: crate::base::time::Instant,
     listeners: Vec<ListenerConfig>,
@@ -460,6 +534,10 @@ impl AdminHandler for Admin {
                 Ok(()) => Response::Done,
                 Err(_) => Response::failed("busy", "a reload is under way"),
             },
+            Request::MailboxList { .. }
+            | Request::MailboxBackup { .. }
+            | Request::MailboxExport(_)
+            | Request::MailboxImport(_) => self.ask_mailboxes(&request),
             Request::QueueList { limit, .. } => self.ask_queues(&request, *limit as usize),
             Request::QueueRetry { .. } => {
                 self.shared.pools.iter().for_each(PoolState::forgive);
@@ -471,6 +549,14 @@ impl AdminHandler for Admin {
 }
 
 impl Admin {
+    fn ask_mailboxes(&self, request: &Request) -> Response {
+        let Some(lanes) = &self.shared.mailboxes else {
+            return Response::failed("no-mailboxes", "no route or listener of this server has mailboxes");
+        };
+        let answer = mailboxes::Keeper::of(lanes).answer(request, &self.accounts, &mut |_, _| {});
+        answer.unwrap_or_else(|| Response::failed("invalid", "not a request for mailboxes"))
+    }
+
     fn ask_queues(&self, request: &Request, limit: usize) -> Response {
         let mut answers = Vec::new();
         for lane in &self.shared.lanes {
@@ -493,6 +579,7 @@ impl Admin {
             driver: self.choice.io.word().to_owned(),
             connections: self.shared.counters.clients.load(Ordering::Relaxed),
             accepted: self.shared.counters.accepted.load(Ordering::Relaxed),
+            delivered: self.shared.mailboxes.as_ref().map_or(0, |m| m.delivered.load(Ordering::Relaxed)),
             queued: self.shared.queued(),
             listeners: self.listeners.iter().map(|l| format!("{}={}", l.name, l.address)).collect(),
         }

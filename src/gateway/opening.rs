@@ -1,12 +1,13 @@
-//! A connection on a port with implicit TLS, before its session begins: the PROXY header of a listed proxy, then the
-//! handshake. Then it becomes an [`Inbound`](super::inbound::Inbound) that knows its true client and its TLS.
+//! A connection before its session begins: the PROXY header of a listed proxy, then on a port with implicit TLS the
+//! handshake. Then it becomes an [`Inbound`](super::inbound::Inbound) or an [`Access`](super::access::Access) that knows
+//! its true client and its TLS.
 //!
 //! How it fails: a header that is none, a handshake that fails or takes longer than `smtp.proxy_timeout` closes the
 //! connection; there is nobody yet to whom anything could be said (RFC 8314 §3).
 
 use super::core::{Core, End};
 use super::pipe::{Machine, Pipe};
-use super::state::Listener;
+use super::state::{Listener, Serves};
 use crate::base::buf::{Input, Output};
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
@@ -44,6 +45,8 @@ enum Step {
     Handshake,
     /// Done.
     Ready(TlsFacts),
+    /// Done, and there is to be no TLS from the start.
+    Clear,
     /// Not to be had; why.
     Failed(String),
 }
@@ -85,7 +88,7 @@ impl Core {
         lease: Option<Lease>,
     ) {
         let proxied = self.shared.config.settings.server.proxy_from.contains(client.ip());
-        let deadline = self.now + listener.server.knobs.proxy_timeout;
+        let deadline = self.now + self.shared.config.settings.smtp.proxy_timeout;
         let step = if proxied { Step::Proxy } else { Step::Begin };
         let steps = Steps { client, local, step, deadline };
         let mut opening = Box::new(Opening { pipe: Pipe::new(conn), listener, steps, lease });
@@ -122,6 +125,9 @@ impl Core {
     }
 
     fn opening_drive(&mut self, mut opening: Box<Opening>) {
+        if matches!(opening.steps.step, Step::Begin) && !opening.listener.tls_from_start {
+            opening.steps.step = Step::Clear;
+        }
         if matches!(opening.steps.step, Step::Begin) {
             opening.steps.step = Step::Handshake;
             if let Err(error) = self.opening_tls(&mut opening) {
@@ -129,10 +135,8 @@ impl Core {
             }
         }
         match std::mem::replace(&mut opening.steps.step, Step::Handshake) {
-            Step::Ready(facts) => {
-                let Opening { pipe, listener, steps, lease } = *opening;
-                return self.client_begin(pipe, listener, steps.client, steps.local, Some(facts), lease);
-            }
+            Step::Ready(facts) => return self.opened(*opening, Some(facts)),
+            Step::Clear => return self.opened(*opening, None),
             Step::Failed(why) => {
                 tracing::info!(client = %opening.steps.client, listener = %opening.listener.name, why, "no TLS session");
                 opening.pipe.flush(&mut self.driver, &mut opening.steps); // an alert, if there is one
@@ -145,6 +149,20 @@ impl Core {
             self.arm(opening.pipe.id, at);
         }
         self.put(opening.pipe.id, End::Opening(opening));
+    }
+
+    /// The session begins.
+    fn opened(&mut self, opening: Opening, tls: Option<TlsFacts>) {
+        let Opening { pipe, listener, steps, lease } = opening;
+        match &listener.serves {
+            Serves::Smtp(server) => {
+                let server = server.clone();
+                self.client_begin(pipe, (listener, server), steps.client, steps.local, tls, lease);
+            }
+            Serves::Imap(_) | Serves::Pop3(_) => {
+                self.access_begin(pipe, &listener, steps.client, steps.local, tls, lease);
+            }
+        }
     }
 
     fn opening_tls(&mut self, opening: &mut Opening) -> Result<(), String> {

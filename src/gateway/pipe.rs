@@ -27,6 +27,73 @@ pub(super) trait Machine {
     fn tls_started(&mut self, now: Instant, facts: TlsFacts);
 }
 
+/// Both directions of COMPRESS=DEFLATE. About 300 KiB; only connections that asked for it have one.
+struct Deflate {
+    compress: flate2::Compress,
+    decompress: flate2::Decompress,
+    /// Compressed octets that have not been looked at: a small piece may hold a very large one.
+    waiting: Vec<u8>,
+    fault: Option<&'static str>,
+}
+
+impl Deflate {
+    fn new() -> Deflate {
+        Deflate {
+            compress: flate2::Compress::new(flate2::Compression::fast(), false),
+            decompress: flate2::Decompress::new(false),
+            waiting: Vec::new(),
+            fault: None,
+        }
+    }
+
+    fn wait(&mut self, compressed: &[u8]) {
+        self.waiting.extend_from_slice(compressed);
+    }
+
+    /// Puts at most `room` octets behind `plain`; the rest keeps waiting.
+    fn inflate(&mut self, room: usize, plain: &mut Vec<u8>) {
+        if self.fault.is_some() || room == 0 {
+            return;
+        }
+        let before = plain.len();
+        plain.resize(before + room, 0);
+        let (read, written) = (self.decompress.total_in(), self.decompress.total_out());
+        let result = self.decompress.decompress(&self.waiting, &mut plain[before..], flate2::FlushDecompress::Sync);
+        let read = (self.decompress.total_in() - read) as usize;
+        plain.truncate(before + (self.decompress.total_out() - written) as usize);
+        self.waiting.drain(..read);
+        match result {
+            Ok(flate2::Status::Ok | flate2::Status::BufError) => {}
+            Ok(flate2::Status::StreamEnd) => self.fault = Some("the compressed stream ended"),
+            Err(_) => self.fault = Some("the compressed stream is damaged"),
+        }
+    }
+
+    /// Everything, so that the peer can read it now (RFC 4978 §3).
+    fn deflate(&mut self, said: &Chain) -> Chain {
+        let mut out = Vec::with_capacity(said.octets() / 2 + 64);
+        let last = said.segments().len().saturating_sub(1);
+        for (index, segment) in said.segments().iter().enumerate() {
+            let mut rest = segment.as_slice();
+            let flush = if index == last { flate2::FlushCompress::Sync } else { flate2::FlushCompress::None };
+            loop {
+                if out.capacity() - out.len() < 256 {
+                    out.reserve(16 * 1024);
+                }
+                let before = self.compress.total_in();
+                // Into a vector with room it cannot fail.
+                let _ = self.compress.compress_vec(rest, &mut out, flush);
+                rest = &rest[(self.compress.total_in() - before) as usize..];
+                // A flush is complete when it left room.
+                if rest.is_empty() && out.len() < out.capacity() {
+                    break;
+                }
+            }
+        }
+        Chain::from(out)
+    }
+}
+
 /// How far a pipe is on its way out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Closing {
@@ -41,6 +108,7 @@ enum Closing {
 pub(super) struct Pipe {
     pub id: Id,
     tls: Option<Box<Tls>>,
+    deflate: Option<Box<Deflate>>,
     pending: Vec<u8>,
     pending_at: usize,
     out: Chain,
@@ -56,6 +124,7 @@ impl Pipe {
         Pipe {
             id,
             tls: None,
+            deflate: None,
             pending: Vec::new(),
             pending_at: 0,
             out: Chain::new(),
@@ -115,7 +184,26 @@ impl Pipe {
         Ok(())
     }
 
+    /// From now on octets in both directions are DEFLATE (RFC 4978); what is pending is so already.
+    pub fn start_deflate(&mut self) {
+        let mut deflate = Box::new(Deflate::new());
+        deflate.wait(&self.pending[self.pending_at..]);
+        self.pending = Vec::new();
+        self.pending_at = 0;
+        self.deflate = Some(deflate);
+    }
+
+    /// What is wrong with what the peer compressed.
+    pub fn fault(&self) -> Option<&'static str> {
+        self.deflate.as_ref().and_then(|deflate| deflate.fault)
+    }
+
     fn offer<M: Machine>(&mut self, now: Instant, machine: &mut M, plain: &[u8]) {
+        if let Some(deflate) = self.deflate.as_mut() {
+            deflate.wait(plain);
+            self.feed(now, machine);
+            return;
+        }
         if self.pending.is_empty() && machine.wants_input() {
             let mut input = Input::new(plain);
             machine.handle_bytes(now, &mut input);
@@ -130,6 +218,10 @@ impl Pipe {
     pub fn feed<M: Machine>(&mut self, now: Instant, machine: &mut M) -> bool {
         if !machine.wants_input() {
             return false;
+        }
+        if let Some(deflate) = self.deflate.as_mut() {
+            let room = PENDING_OCTETS_MAX.saturating_sub(self.pending.len() - self.pending_at);
+            deflate.inflate(room, &mut self.pending);
         }
         let mut input = Input::new(&self.pending[self.pending_at..]);
         machine.handle_bytes(now, &mut input);
@@ -148,7 +240,8 @@ impl Pipe {
 
     /// Back-pressure: receiving stops while too much is unconsumed and goes on when it has been.
     pub fn balance(&mut self, driver: &mut Driver) {
-        let unconsumed = self.pending.len() - self.pending_at;
+        let compressed = self.deflate.as_ref().map_or(0, |deflate| deflate.waiting.len());
+        let unconsumed = self.pending.len() - self.pending_at + compressed;
         if unconsumed > PENDING_OCTETS_MAX {
             self.receive(driver, false);
         } else if unconsumed <= PENDING_OCTETS_MAX / 2 {
@@ -161,9 +254,28 @@ impl Pipe {
         if self.sending || self.closing == Closing::Asked {
             return;
         }
+        self.collect(machine);
+        self.push_out(driver);
+    }
+
+    /// Takes what the machine has said so far as it is to travel now, also while the driver is busy: for the moment
+    /// before the form of what travels changes.
+    pub fn say<M: Machine>(&mut self, driver: &mut Driver, machine: &mut M) {
+        self.collect(machine);
+        if !self.sending && self.closing != Closing::Asked {
+            self.push_out(driver);
+        }
+    }
+
+    fn collect<M: Machine>(&mut self, machine: &mut M) {
         let mut output = Output::new(OUTPUT_HIGH_WATER_OCTETS);
         machine.poll_transmit(&mut output);
-        let said = output.take();
+        let mut said = output.take();
+        if let Some(deflate) = self.deflate.as_mut()
+            && !said.is_empty()
+        {
+            said = deflate.deflate(&said);
+        }
         match self.tls.as_mut() {
             None => self.out.append(said),
             Some(tls) => {
@@ -173,7 +285,6 @@ impl Pipe {
                 tls.pending(&mut self.out);
             }
         }
-        self.push_out(driver);
     }
 
     fn push_out(&mut self, driver: &mut Driver) {

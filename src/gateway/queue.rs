@@ -23,7 +23,12 @@ pub fn answer<D: Disk>(spool: &mut Spool<D>, request: &Request, lifetime_ms: u64
         Request::QueueHold { which, reason } => each(spool, which, |spool, id| spool.hold(id, reason)),
         Request::QueueRelease { which } => each(spool, which, |spool, id| spool.release(id, now)),
         Request::QueueRemove { which } => each(spool, which, |spool, id| spool.remove(id)),
-        Request::Status {} | Request::Reload {} => return None,
+        Request::Status {}
+        | Request::Reload {}
+        | Request::MailboxList { .. }
+        | Request::MailboxBackup { .. }
+        | Request::MailboxExport(_)
+        | Request::MailboxImport(_) => return None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Where accepted mail goes: the routes of the configuration as a table, and the keys of destinations, which the queue
 //! keeps as text.
 //!
-//! How it fails: a recipient that no route takes, or a route without a target, is [`Key::Nowhere`]: kept in the queue and
+//! How it fails: a recipient that no route takes is [`Key::Nowhere`]: kept in the queue and
 //! routed again at each attempt. A key in the queue whose pool is gone from the configuration is routed anew as well.
 
 use super::config::Config;
@@ -26,6 +26,8 @@ pub(super) enum Key {
     Literal(IpAddr),
     /// One host.
     Host(HostPort),
+    /// The mailboxes of local accounts.
+    Mailboxes,
     /// Nobody yet.
     Nowhere,
 }
@@ -132,7 +134,8 @@ impl Routing {
                 Host::Domain(domain) => Key::Mx(lower(domain)),
                 Host::Ip(ip) => Key::Literal(*ip),
             },
-            Some(Target::Hold) | None => Key::Nowhere,
+            Some(Target::Mailboxes) => Key::Mailboxes,
+            None => Key::Nowhere,
         }
     }
 
@@ -143,6 +146,7 @@ impl Routing {
             Key::Mx(domain) => format!("mx:{domain}"),
             Key::Literal(ip) => format!("ip:{ip}"),
             Key::Host(host) => format!("host:{host}"),
+            Key::Mailboxes => "mailboxes".to_owned(),
             Key::Nowhere => "nowhere".to_owned(),
         }
     }
@@ -155,6 +159,8 @@ impl Routing {
             "mx" => crate::wire::address::parse_domain(rest).ok().map(|d| Key::Mx(lower(&d))),
             "ip" => rest.parse().ok().map(Key::Literal),
             "host" => HostPort::parse(&Raw::Text(rest.to_owned())).ok().map(Key::Host),
+            // Only while the route still leads there; without one the store may not even be open.
+            "mailboxes" => None,
             _ => None,
         };
         key.unwrap_or_else(|| self.key(self.route(recipient, None), recipient))
@@ -173,6 +179,7 @@ impl fmt::Display for Key {
             Key::Mx(domain) => write!(f, "mx:{domain}"),
             Key::Literal(ip) => write!(f, "ip:{ip}"),
             Key::Host(host) => write!(f, "host:{host}"),
+            Key::Mailboxes => f.write_str("mailboxes"),
             Key::Nowhere => f.write_str("nowhere"),
         }
     }

@@ -1,5 +1,5 @@
-//! What stands behind the 250: the backend's own verdict (cut-through), our queue (spool), or the first with the second
-//! to fall back on (auto). From end of data to the answer for the machine.
+//! What stands behind the 250: the backend's own verdict (cut-through), our queue (spool), the first with the second
+//! to fall back on (auto), or local mailboxes ([`local`](super::local)). From end of data to the answer for the machine.
 //!
 //! How it fails: a backend that cannot be reached is 451 in cut-through and a queued message in auto; a backend that
 //! broke off after the last octet is 451, as the client's own server would say (RFC 5321 §4.5.3.2.6). When a backend
@@ -32,12 +32,12 @@ use std::sync::atomic::Ordering;
 
 /// A message between end of data and its reply.
 pub(super) struct Settlement {
-    id: SpoolId,
-    envelope: Arc<Envelope>,
-    prefix: Vec<u8>,
-    body: Body,
+    pub(super) id: SpoolId,
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) prefix: Vec<u8>,
+    pub(super) body: Body,
     /// Who gets it, in the order of the recipients.
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
     /// Name of the route of the first recipient.
     route: Arc<str>,
     mode: RouteMode,
@@ -69,7 +69,12 @@ impl Core {
 
     /// The spool lane has made a spilled body whole.
     pub(super) fn whole(&mut self, asker: Asker, result: Result<Body, String>) {
-        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
+        let mut inbound = match self.take(asker.conn) {
+            Some(End::Client(inbound)) => inbound,
+            Some(End::Access(access)) => return self.access_whole(access, asker, result),
+            Some(other) => return self.put(asker.conn, other),
+            None => return,
+        };
         if inbound.question != asker.question {
             return self.put(asker.conn, End::Client(inbound));
         }
@@ -113,11 +118,13 @@ impl Core {
             mode = Some(mode.map_or(this, |m| if m == this { m } else { RouteMode::Spool }));
             name.get_or_insert_with(|| chosen.map_or_else(|| "none".into(), |r| r.name.clone()));
         }
+        // Aliases and lists may lead away from here.
+        let led_away = self.follow_aliases(&mut envelope, &mut keys);
         // One backend's verdict cannot stand for two backends.
         let single = keys.windows(2).all(|k| k[0] == k[1]);
         let reachable = !keys.contains(&Key::Nowhere);
         let mode = match mode {
-            Some(mode) if single && reachable && quarantine.is_none() => mode,
+            Some(mode) if single && reachable && !led_away && quarantine.is_none() => mode,
             _ => RouteMode::Spool,
         };
         inbound.settling = Some(Box::new(Settlement {
@@ -137,12 +144,13 @@ impl Core {
                 None
             }
             RouteMode::Spool => self.keep(inbound),
+            RouteMode::Mailbox => self.settle_locally(inbound),
         }
     }
 
     fn cut_through(&mut self, inbound: &Inbound) {
         let Some(settlement) = inbound.settling.as_ref() else { return };
-        let unity = match inbound.listener.server.service {
+        let unity = match inbound.server.service {
             Service::Lmtp => Unity::Each,
             Service::Mx | Service::Submission => Unity::AllOrNone,
         };
@@ -167,7 +175,7 @@ impl Core {
     }
 
     /// Gives a message to the queue; the answer comes with the commit, or now when the lane has no room.
-    fn keep(&mut self, inbound: &mut Inbound) -> Option<Answer> {
+    pub(super) fn keep(&mut self, inbound: &mut Inbound) -> Option<Answer> {
         let asker = inbound.asker();
         let settlement = inbound.settling.as_ref()?;
         let keep = ToKeep {
@@ -241,7 +249,7 @@ impl Core {
                 for (index, fate) in &outcome.recipients {
                     self.learn(&settlement.route, &settlement.envelope, *index, fate);
                 }
-                match inbound.listener.server.service {
+                match inbound.server.service {
                     Service::Lmtp => each(outcome, auto),
                     Service::Mx | Service::Submission => one(outcome, auto),
                 }
@@ -259,7 +267,7 @@ impl Core {
     }
 
     /// The settlement is over: its line in the log, and the answer.
-    fn settled(&mut self, inbound: &mut Inbound, settled: Settled) -> Answer {
+    pub(super) fn settled(&mut self, inbound: &mut Inbound, settled: Settled) -> Answer {
         if let Some(s) = inbound.settling.take() {
             let (verdict, reply) = match &settled {
                 Settled::Committed(_) => ("queued", None),
@@ -271,6 +279,7 @@ impl Core {
             if !matches!(settled, Settled::Refused(_)) {
                 self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
             }
+            inbound.judge.settled(self.now, verdict, reply.as_deref());
             let ms = self.now.since(s.began).as_millis() as u64;
             tracing::info!(
                 target: "message", session = %inbound.session, id = %s.id, verdict, reply,

@@ -4,14 +4,19 @@
 //! How it fails: making it from a configuration reads files (certificates, tables, passwords) and says which one is at
 //! fault; afterwards it does not.
 
+use super::access::parting;
 use super::config::{Certificate, Config, Listener as ListenerConfig, ListenerTls, Service, StartError};
-use super::lanes::{LookupToken, PasswordLane, SpoolLane};
+use super::lanes::{LookupToken, MailboxLanes, PasswordLane, SpoolLane};
 use super::outbound::Limits as LegLimits;
 use super::routing::Routing;
 use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig};
 use crate::base::buf::{Chain, Segment};
+use crate::base::time::Instant;
+use crate::imap::ImapSettings;
 use crate::lookup;
+use crate::mailstore::addresses::Addresses;
 use crate::policy::{Lease, Limits, Policy};
+use crate::pop3::Pop3Settings;
 use crate::reactor::clock;
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
 use crate::relay::pool::{Health, Member, Pool, PoolLimits};
@@ -19,6 +24,8 @@ use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, S
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,9 +42,17 @@ pub(super) struct Shared {
     pub server_tls: ArcSwap<ServerTls>,
     pub lookup: lookup::Asker<LookupToken>,
     pub passwords: PasswordLane,
+    /// Where sessions are recorded, when they are.
+    pub journal: Option<super::journal::Journal>,
     /// By number; the first ones are those of the cores.
     pub lanes: Vec<SpoolLane>,
     pub pools: Vec<PoolState>,
+    /// The mailstore, when a route or a listener needs it.
+    pub mailboxes: Option<MailboxLanes>,
+    /// When each account logged in last by POP3, where LOGIN-DELAY asks for it.
+    pub last_pop3_logins: Mutex<HashMap<String, Instant>>,
+    /// Who gets local mail.
+    pub addresses: Arc<Addresses>,
     /// Towards hosts that are found by lookups.
     pub found_client: Arc<ClientConfig>,
     pub found_tls: Arc<ClientTls>,
@@ -59,10 +74,17 @@ pub(super) struct Listener {
     pub name: String,
     /// As the policy calls it.
     pub policy_name: Arc<str>,
-    pub server: Arc<ServerConfig>,
+    pub serves: Serves,
     pub tls_from_start: bool,
     /// What is said to one client too many.
     pub busy: Chain,
+}
+
+/// What a listener serves, with the settings of its machine.
+pub(super) enum Serves {
+    Smtp(Arc<ServerConfig>),
+    Imap(Arc<ImapSettings>),
+    Pop3(Arc<Pop3Settings>),
 }
 
 /// A pool as the cores use it.
@@ -243,36 +265,72 @@ pub(super) fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
 impl Listener {
     /// From the configuration of a port.
     pub fn new(config: &Config, listener: &ListenerConfig) -> Result<Listener, StartError> {
-        let service = match listener.service {
-            Service::Mx => server::Service::Mx,
-            Service::Submission => server::Service::Submission,
-            Service::Lmtp => server::Service::Lmtp,
+        let tls = match listener.tls {
+            ListenerTls::None => TlsOffer::None,
+            ListenerTls::StartTls => TlsOffer::StartTls,
+            ListenerTls::Implicit => TlsOffer::Implicit,
         };
-        let server = ServerConfig {
-            hostname: config.hostname.clone(),
-            knobs: config.settings.smtp.clone(),
-            service,
-            tls: match listener.tls {
-                ListenerTls::None => TlsOffer::None,
-                ListenerTls::StartTls => TlsOffer::StartTls,
-                ListenerTls::Implicit => TlsOffer::Implicit,
-            },
-            mechanisms: match service {
-                server::Service::Lmtp => Vec::new(),
-                server::Service::Mx | server::Service::Submission => config.settings.server.mechanisms.clone(),
-            },
+        let tls_available = listener.tls == ListenerTls::StartTls;
+        let sasl_mechanisms = config.settings.server.mechanisms.clone();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let serves = match listener.service {
+            Service::Mx => smtp(config, server::Service::Mx, tls)?,
+            Service::Submission => smtp(config, server::Service::Submission, tls)?,
+            Service::Lmtp => smtp(config, server::Service::Lmtp, tls)?,
+            Service::Imap => {
+                let knobs = config.settings.imap.clone();
+                let hostname = config.hostname.as_str().to_owned();
+                let (quota_root, version) = (String::new(), Some(version));
+                Serves::Imap(Arc::new(ImapSettings {
+                    hostname,
+                    knobs,
+                    sasl_mechanisms,
+                    tls_available,
+                    quota_root,
+                    version,
+                }))
+            }
+            Service::Pop3 => {
+                let knobs = config.settings.pop3.clone();
+                let hostname = config.hostname.clone();
+                Serves::Pop3(Arc::new(Pop3Settings { hostname, knobs, sasl_mechanisms, tls_available, version }))
+            }
         };
-        server.check().map_err(StartError)?;
-        let mut busy = Vec::new();
-        replies::too_many_connections().emit(true, &mut busy);
-        let mut chain = Chain::new();
-        chain.push(Segment::Shared { start: 0, end: busy.len(), bytes: Arc::new(busy) });
+        let busy = match &serves {
+            Serves::Smtp(_) => {
+                let mut busy = Vec::new();
+                replies::too_many_connections().emit(true, &mut busy);
+                shared_chain(busy)
+            }
+            other => parting(other, "too many connections, try again later"),
+        };
         Ok(Listener {
             name: listener.name.clone(),
             policy_name: listener.service.word().into(),
-            server: Arc::new(server),
+            serves,
             tls_from_start: listener.tls == ListenerTls::Implicit,
-            busy: chain,
+            busy,
         })
     }
+}
+
+fn smtp(config: &Config, service: server::Service, tls: TlsOffer) -> Result<Serves, StartError> {
+    let server = ServerConfig {
+        hostname: config.hostname.clone(),
+        knobs: config.settings.smtp.clone(),
+        service,
+        tls,
+        mechanisms: match service {
+            server::Service::Lmtp => Vec::new(),
+            server::Service::Mx | server::Service::Submission => config.settings.server.mechanisms.clone(),
+        },
+    };
+    server.check().map_err(StartError)?;
+    Ok(Serves::Smtp(Arc::new(server)))
+}
+
+fn shared_chain(bytes: Vec<u8>) -> Chain {
+    let mut chain = Chain::new();
+    chain.push(Segment::Shared { start: 0, end: bytes.len(), bytes: Arc::new(bytes) });
+    chain
 }

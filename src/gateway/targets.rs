@@ -63,6 +63,8 @@ crate::knob_words! {
         Spool = "spool",
         /// The backend's verdict while it answers in time, our queue otherwise.
         Auto = "auto",
+        /// The mailboxes of local accounts: synced to disk and readable over POP3 and IMAP at once.
+        Mailbox = "mailbox",
     }
 }
 
@@ -111,8 +113,8 @@ crate::knobs! {
         domains: Vec<String> = Vec::new(), unit "";
         /// Recipient addresses of this route.
         addresses: Vec<String> = Vec::new(), unit "";
-        /// What stands behind a 250: "cut-through", "spool" or "auto". Default: cut-through to a pool or smarthost,
-        /// spool otherwise.
+        /// What stands behind a 250: "cut-through", "spool" or "auto"; or "mailbox", which needs no pool: the mail goes
+        /// to the local accounts and aliases. Default: cut-through to a pool or smarthost, spool otherwise.
         mode: Option<RouteMode> = None, unit "";
         /// Name of the `[pool.NAME]` that takes the mail.
         pool: Option<String> = None, unit "";
@@ -198,8 +200,8 @@ pub enum Target {
     Mx,
     /// To one host.
     Smarthost(HostPort),
-    /// Nowhere yet: kept in the queue until a route is configured.
-    Hold,
+    /// To the mailboxes of local accounts.
+    Mailboxes,
 }
 
 /// A route with everything resolved.

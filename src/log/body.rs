@@ -19,12 +19,17 @@ pub type DropList = Arc<Mutex<Vec<u64>>>;
 #[derive(Debug)]
 pub struct FileBody {
     id: u64,
+    path: PathBuf,
     dropped: DropList,
 }
 
 impl BodyFile for FileBody {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 }
 
@@ -132,7 +137,7 @@ impl<D: Disk> BodyStore<D> {
         let missing = self.unknown(id);
         let entry = self.open.get_mut(&id).ok_or(missing)?;
         entry.handles += 1;
-        Ok(Arc::new(FileBody { id, dropped: self.dropped.clone() }))
+        Ok(Arc::new(FileBody { id, path: self.path(id), dropped: self.dropped.clone() }))
     }
 
     /// Octets of a body.

@@ -25,6 +25,10 @@ pub trait Disk: Clone + Send + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Renames a file within its directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Names a file has.
+    fn links(&self, file: &Self::File) -> io::Result<u64>;
     /// Writes parts one after the other at `offset`; may write less than all (never nothing of something).
     fn write_at(&self, file: &Self::File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Reads at `offset`; less than asked at the end of the file.
@@ -117,6 +121,12 @@ impl Disk for RealDisk {
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+    fn links(&self, file: &File) -> io::Result<u64> {
+        Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?))
     }
     fn write_at(&self, file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let parts = &parts[..parts.len().min(PARTS_MAX)];

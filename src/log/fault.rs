@@ -360,6 +360,26 @@ impl Disk for FaultDisk {
         s.done(cut, ())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut s = self.0.lock();
+        let cut = s.step()?;
+        let inode = *s.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if s.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        s.names.insert(to.to_owned(), inode);
+        s.changes.push(NameChange::Add(to.to_owned(), inode));
+        s.done(cut, ())
+    }
+
+    fn links(&self, file: &FaultFile) -> io::Result<u64> {
+        let s = self.0.lock();
+        if s.off || file.epoch != s.epoch {
+            return Err(power_is_off());
+        }
+        Ok(s.names.values().filter(|inode| **inode == file.inode).count() as u64)
+    }
+
     fn write_at(&self, file: &FaultFile, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut s = self.0.lock();
         let cut = s.step()?;

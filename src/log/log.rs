@@ -6,6 +6,7 @@
 
 use super::LogError;
 use super::disk::{Disk, read_full_at, write_all_at};
+use super::reader::{LogReader, Share, Shares};
 use super::record::{ALIGN, HEADER_OCTETS, Header, Location, PAGE, align};
 use super::scan::{self, End, Recovered, Recovery};
 use super::segment::{Name, SEALS_MAX, SegmentHeader, Supply};
@@ -13,6 +14,7 @@ use crate::base::buf::Chain;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +95,8 @@ impl Staged {
 }
 
 struct Segment<F> {
-    file: F,
-    mark: u64,
+    /// File and mark, shared with readers.
+    share: Arc<Share<F>>,
     octets: u64,
     /// Everything before it is durable (or damaged); the next batch begins here.
     end: u64,
@@ -112,8 +114,7 @@ struct Segment<F> {
 impl<F> Segment<F> {
     fn new(file: F, mark: u64, octets: u64) -> Segment<F> {
         Segment {
-            file,
-            mark,
+            share: Arc::new(Share::new(file, mark)),
             octets,
             end: PAGE,
             sealed: false,
@@ -136,6 +137,8 @@ pub struct Log<D: Disk> {
     directory: PathBuf,
     options: LogOptions,
     segments: BTreeMap<u32, Segment<D::File>>,
+    /// The same files for readers beside the writer.
+    shares: Arc<Shares<D::File>>,
     active: Option<u32>,
     /// The last segment written before the active one.
     previous: Option<u32>,
@@ -147,6 +150,7 @@ pub struct Log<D: Disk> {
     staged_octets: u64,
     supply: Supply<D>,
     counters: LogCounters,
+    compact_below_percent: u64,
     /// Last, so that it is let go last.
     _lock: D::File,
 }
@@ -188,6 +192,7 @@ impl<D: Disk> Log<D> {
             _lock: lock,
             options,
             segments: BTreeMap::new(),
+            shares: Arc::default(),
             active: None,
             previous: None,
             next_sequence: 1,
@@ -195,6 +200,7 @@ impl<D: Disk> Log<D> {
             staged: Vec::new(),
             staged_octets: 0,
             counters: LogCounters::default(),
+            compact_below_percent: 25,
         };
         let recovery = log.recover(&found.segments, visit)?;
         Ok((log, recovery))
@@ -269,6 +275,7 @@ impl<D: Disk> Log<D> {
         recovery.segments += 1;
         recovery.torn.extend(scan.torn);
         recovery.damage.extend(scan.damage);
+        self.shares.add(number, &segment.share);
         self.segments.insert(number, segment);
         Ok(())
     }
@@ -340,7 +347,7 @@ impl<D: Disk> Log<D> {
                 break;
             }
             let header = Header {
-                mark: segment.mark,
+                mark: segment.share.mark,
                 payload_crc: record.payload_crc,
                 payload_octets: record.payload_octets() as u32, // below 1 GiB, see `append`
                 segment: number,
@@ -386,8 +393,8 @@ impl<D: Disk> Log<D> {
             }
         }
         parts.push(IoSlice::new(&ZEROS[..rest]));
-        write_all_at(&self.disk, &segment.file, start, &mut parts)?;
-        self.disk.sync_data(&segment.file)
+        write_all_at(&self.disk, &segment.share.file, start, &mut parts)?;
+        self.disk.sync_data(&segment.share.file)
     }
 
     /// A segment with room for a record of `footprint`.
@@ -423,7 +430,9 @@ impl<D: Disk> Log<D> {
         self.disk.rename(&from, &to).map_err(failed)?;
         // The name must be durable before anything in the file is acknowledged.
         self.disk.sync_directory(&self.directory).map_err(failed)?;
-        self.segments.insert(number, Segment::new(file, mark, octets));
+        let segment = Segment::new(file, mark, octets);
+        self.shares.add(number, &segment.share);
+        self.segments.insert(number, segment);
         self.active = Some(number);
         Ok(number)
     }
@@ -469,8 +478,8 @@ impl<D: Disk> Log<D> {
         let segment = self.segments.get(&at.segment).ok_or_else(|| self.vanished(at.segment))?;
         let failed = |e: io::Error| LogError::disk("reading", &Name::Segment(at.segment).path(&self.directory), &e);
         let mut bytes = vec![0; HEADER_OCTETS + at.octets as usize];
-        let got = read_full_at(&self.disk, &segment.file, u64::from(at.offset), &mut bytes).map_err(failed)?;
-        let header = Header::decode(&bytes[..got]).filter(|h| h.mark == segment.mark && h.location() == at);
+        let got = read_full_at(&self.disk, &segment.share.file, u64::from(at.offset), &mut bytes).map_err(failed)?;
+        let header = Header::decode(&bytes[..got]).filter(|h| h.mark == segment.share.mark && h.location() == at);
         let payload = bytes.split_off(HEADER_OCTETS);
         match header {
             Some(h) if got == HEADER_OCTETS + payload.len() && crc32c::crc32c(&payload) == h.payload_crc => {
@@ -485,10 +494,36 @@ impl<D: Disk> Log<D> {
         let segment = self.segments.get(&at.segment).ok_or_else(|| self.vanished(at.segment))?;
         let mut bytes = vec![0; octets.min(at.octets as usize)];
         let offset = u64::from(at.offset) + HEADER_OCTETS as u64;
-        let got = read_full_at(&self.disk, &segment.file, offset, &mut bytes)
+        let got = read_full_at(&self.disk, &segment.share.file, offset, &mut bytes)
             .map_err(|e| LogError::disk("reading", &Name::Segment(at.segment).path(&self.directory), &e))?;
         bytes.truncate(got);
         Ok(bytes)
+    }
+
+    /// Puts what is durable into another directory, which then is a log: full segments get a second name there (or are
+    /// copied, where that cannot be), of the last one what was written is copied. Nothing there is synced yet but what
+    /// was copied. Returns the octets that were copied.
+    pub fn copy_to(&self, directory: &Path) -> Result<u64, LogError> {
+        self.disk.make_directory(directory).map_err(|e| LogError::disk("making", directory, &e))?;
+        let mut copied = 0;
+        for (number, segment) in &self.segments {
+            let name = Name::Segment(*number);
+            let (from, to) = (name.path(&self.directory), name.path(directory));
+            let active = self.active == Some(*number);
+            if active || self.disk.link(&from, &to).is_err() {
+                let octets = if active { segment.end } else { segment.octets };
+                copied += octets;
+                let copy = copy_file(&self.disk, &segment.share.file, octets, &to);
+                copy.map_err(|e| LogError::disk("copying to", &to, &e))?;
+            }
+        }
+        self.disk.sync_directory(directory).map_err(|e| LogError::disk("syncing", directory, &e))?;
+        Ok(copied)
+    }
+
+    /// A reader for other threads; it sees what has been committed.
+    pub fn reader(&self) -> LogReader<D> {
+        LogReader::new(self.disk.clone(), self.directory.clone(), self.shares.clone())
     }
 
     /// Says that a record is dead.
@@ -518,7 +553,11 @@ impl<D: Disk> Log<D> {
             let name = Name::Segment(*number);
             let path = name.path(&self.directory);
             let Some(segment) = self.segments.get(number) else { continue };
-            if segment.failed {
+            // Before the file can begin another life.
+            self.shares.retire(*number);
+            // One that has a second name belongs to a backup, too: it keeps what is in it.
+            let shared = self.disk.links(&segment.share.file).is_ok_and(|links| links > 1);
+            if segment.failed || shared {
                 self.disk.remove(&path).map_err(|e| LogError::disk("removing", &path, &e))?;
             } else {
                 self.supply.recycle(name, segment.octets)?;
@@ -540,7 +579,14 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Stages copies of live records of the segment with least alive, if a quarter of it or less is alive (or it was
+    /// Of which segments [`Log::compact`] makes copies: those of which so much or less is alive. A quarter when it is not
+    /// set.
+    pub fn set_compact_below_percent(&mut self, percent: u32) {
+        debug_assert!(percent < 100);
+        self.compact_below_percent = percent.into();
+    }
+
+    /// Stages copies of live records of the segment with least alive, if little enough of it is alive (or it was
     /// sealed by a fault), up to `budget_octets`. `movable` may hold records back.
     pub fn compact(&mut self, budget_octets: u64, movable: &mut dyn FnMut(u8, u64) -> bool) -> Compacted {
         let mut done = Compacted::default();
@@ -548,7 +594,7 @@ impl<D: Disk> Log<D> {
             Some(**n) != self.active
                 && !s.unmovable
                 && !s.live.is_empty()
-                && (s.sealed || s.live_octets * 4 <= s.octets)
+                && (s.sealed || s.live_octets * 100 <= s.octets * self.compact_below_percent)
         });
         let Some(number) = candidates.min_by_key(|(_, s)| (!s.sealed, s.live_octets)).map(|(n, _)| *n) else {
             return done;
@@ -610,6 +656,24 @@ impl<D: Disk> std::fmt::Debug for Log<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Log").field("directory", &self.directory).field("counters", &self.counters()).finish()
     }
+}
+
+/// Copies the first octets of a file into a new one, and makes them durable.
+pub(super) fn copy_file<D: Disk>(disk: &D, from: &D::File, octets: u64, to: &Path) -> io::Result<()> {
+    const PIECE_OCTETS: usize = 1 << 20;
+    let file = disk.create(to)?;
+    let mut piece = vec![0; PIECE_OCTETS];
+    let mut at = 0;
+    while at < octets {
+        let wanted = usize::try_from(octets - at).unwrap_or(PIECE_OCTETS).min(PIECE_OCTETS);
+        let got = read_full_at(disk, from, at, &mut piece[..wanted])?;
+        if got == 0 {
+            break;
+        }
+        write_all_at(disk, &file, at, &mut [IoSlice::new(&piece[..got])])?;
+        at += got as u64;
+    }
+    disk.sync_data(&file)
 }
 
 /// The files of a directory.

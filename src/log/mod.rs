@@ -41,6 +41,7 @@ mod disk;
 pub mod fault;
 #[allow(clippy::module_inception)] // the room is named for the thing in it
 mod log;
+mod reader;
 mod record;
 mod scan;
 mod segment;
@@ -50,6 +51,7 @@ mod tests;
 pub use body::{BodyStore, DropList, FileBody};
 pub use disk::{Disk, RealDisk};
 pub use log::{Compacted, Log, LogCounters, LogOptions, Moving};
+pub use reader::LogReader;
 pub use record::{Location, RECORD_OVERHEAD_OCTETS};
 pub use scan::{Damage, Recovered, Recovery, Torn};
 

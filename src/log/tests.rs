@@ -443,3 +443,32 @@ fn no_power_cut_failed_sync_or_full_disk_loses_what_was_committed() {
         random_run(seed);
     }
 }
+
+#[test]
+fn a_reader_reads_beside_the_writer_and_notices_another_life() {
+    let disk = FaultDisk::new(5);
+    let dir = Path::new("/log");
+    let (mut log, _) = Log::open(disk, dir, OPTIONS, &mut |_| {}).unwrap();
+    let reader = log.reader();
+    let record = |text: &[u8]| {
+        let mut head = vec![0; Log::<FaultDisk>::HEAD_ROOM];
+        head.extend_from_slice(text);
+        head
+    };
+    log.append(1, 7, record(b"some octets"), Chain::new()).unwrap();
+    let at = log.commit().remove(0).unwrap();
+    assert_eq!(reader.read(at).unwrap(), b"some octets");
+    assert_eq!(reader.read_piece(at, 5, 100).unwrap(), b"octets");
+    assert_eq!(reader.read_piece(at, 2, 3).unwrap(), b"me ");
+    assert_eq!(reader.read_piece(at, 50, 3).unwrap(), b"");
+    // The segment is filled, nothing in it is alive, and it begins another life with the same place taken.
+    log.release(at);
+    while log.segment_numbers().any(|n| n == at.segment) {
+        log.append(1, 8, record(&[b'x'; 9000]), Chain::new()).unwrap();
+        let filler = log.commit().remove(0).unwrap();
+        log.release(filler);
+        log.collect().unwrap();
+    }
+    assert_eq!(reader.read(at), Err(LogError::Damaged { at }));
+    assert_eq!(reader.read_piece(at, 0, 4), Err(LogError::Damaged { at }));
+}

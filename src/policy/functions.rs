@@ -46,7 +46,11 @@ pub static FUNCTIONS: &[Function] = &[
         kind: Type::Text,
         known: Span::from(Stage::Data),
         doc: "Text of the first header field of that name, unfolded, encoded words as they are; empty when there is none.",
-        read: |v, name| Returned::Text(header::first(v.headers, name).unwrap_or_default()),
+        read: |v, name| match (v.state.missing.hides_text(name), header::first(v.headers, name)) {
+            (true, _) => Returned::Value(Value::Unknown),
+            (false, None) if v.state.missing.hides_fields() => Returned::Value(Value::Unknown),
+            (false, text) => Returned::Text(text.unwrap_or_default()),
+        },
     },
     Function {
         name: "has_header",
@@ -54,7 +58,10 @@ pub static FUNCTIONS: &[Function] = &[
         kind: Type::Flag,
         known: Span::from(Stage::Data),
         doc: "Whether there is a header field of that name.",
-        read: |v, name| Returned::Value(Value::Flag(header::count(v.headers, name) > 0)),
+        read: |v, name| match header::count(v.headers, name) > 0 {
+            false if v.state.missing.hides_fields() => Returned::Value(Value::Unknown),
+            found => Returned::Value(Value::Flag(found)),
+        },
     },
     Function {
         name: "header_count",
@@ -62,7 +69,10 @@ pub static FUNCTIONS: &[Function] = &[
         kind: Type::Number,
         known: Span::from(Stage::Data),
         doc: "How many header fields of that name there are.",
-        read: |v, name| Returned::Value(Value::count(header::count(v.headers, name))),
+        read: |v, name| match v.state.missing.hides_fields() {
+            true => Returned::Value(Value::Unknown),
+            false => Returned::Value(Value::count(header::count(v.headers, name))),
+        },
     },
 ];
 

@@ -50,6 +50,20 @@ fn value_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     tail.strip_prefix(b":")
 }
 
+/// Every field in order: its name without trailing blanks, and its raw text, folds included.
+pub fn fields_in_order(headers: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = headers;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let field = next_field(&mut rest)?;
+            if let Some(colon) = memchr::memchr(b':', field) {
+                return Some((field[..colon].trim_ascii_end(), &field[colon + 1..]));
+            }
+        }
+        None
+    })
+}
+
 /// How many fields of that name there are.
 pub fn count(headers: &[u8], name: &str) -> u64 {
     fields(headers, name).count() as u64
@@ -57,13 +71,18 @@ pub fn count(headers: &[u8], name: &str) -> u64 {
 
 /// The first field of that name, unfolded and trimmed.
 pub fn first<'a>(headers: &'a [u8], name: &'a str) -> Option<Cow<'a, str>> {
-    let raw = fields(headers, name).next()?.trim_ascii();
+    Some(unfolded(fields(headers, name).next()?))
+}
+
+/// Text of a field as rules see it: trimmed, without its folds.
+pub fn unfolded(raw: &[u8]) -> Cow<'_, str> {
+    let raw = raw.trim_ascii();
     let text = String::from_utf8_lossy(raw);
     if !text.contains(['\r', '\n']) {
-        return Some(text);
+        return text;
     }
     // Unfolding removes the line end and keeps the white space behind it.
-    Some(Cow::Owned(text.replace(['\r', '\n'], "")))
+    Cow::Owned(text.replace(['\r', '\n'], ""))
 }
 
 #[cfg(test)]

@@ -97,13 +97,17 @@ impl<'p, O: Observer> Pass<'p, '_, O> {
             if let (false, Some(gate)) = (O::WATCHES, trial.guard)
                 && !policy.program.is_open(gate, &self.view, memo)
             {
+                self.view.state.missing.doubt(trial.rule);
                 continue;
             }
             let matched = policy.program.holds(trial.entry, &self.view, memo, self.observer);
             self.observer.tried(trial.rule as usize, matched);
             if !matched {
+                self.view.state.missing.doubt(trial.rule);
                 continue;
             }
+            // What holds with a fact unknown holds whatever the fact is.
+            self.view.state.missing.settle();
             for outcome in &policy.rules()[trial.rule as usize].outcomes {
                 self.apply(outcome, RuleId(trial.rule), &mut found, &mut takes, memo);
             }
@@ -171,13 +175,20 @@ impl<'p, O: Observer> Pass<'p, '_, O> {
             self.observer.effect(|| format!("limit {}: exempt", limit.name));
             return;
         }
+        // Whether it is exempt, and whom it counts, may hang on what a recording could not tell.
+        self.view.state.missing.doubt(rule.0);
         let units = self.units(limit.counts);
         let key = limit.key(&self.view, self.limits.secret());
         let Some(key) = key.filter(|_| units > 0) else {
+            self.view.state.missing.doubt(rule.0);
             self.observer.effect(|| format!("limit {}: does not apply", limit.name));
             return;
         };
+        if limit.counts != Counts::AuthFailure || self.auth_failed {
+            self.observer.limit(l.limit, limit, key, units, &self.view);
+        }
         let passes = match limit.bound {
+            _ if O::IGNORES_LIMITS => return,
             Bound::Rate(rate) => self.limits.check(key, &rate, units, self.view.state.now),
             Bound::AtOnce(most) if self.limits.has_room(key, most) => Ok(()),
             Bound::AtOnce(_) => Err(Duration::ZERO),

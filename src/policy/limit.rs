@@ -151,7 +151,8 @@ impl KeyPart {
                 }
                 None => false,
             },
-            KeyPart::Fact(id) => Operand::fact(*id).with(view, |value| match value {
+            KeyPart::Fact(id) if view.state.missing.is_unkeyed(*id) => false,
+            KeyPart::Fact(id) => Operand::fact(*id).with_hidden(view, |value| match value {
                 Value::Text(t) if !t.is_empty() => {
                     add_text(t, hasher);
                     true
@@ -200,6 +201,28 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The key in words, for reports.
+    pub fn key_words(&self, view: &View<'_>) -> String {
+        let words = self.per.iter().map(|part| match part {
+            KeyPart::Client { v4, v6 } => match view.state.peer.ip {
+                Some(IpAddr::V4(ip)) => {
+                    let net = u32::from(ip) & u32::MAX.checked_shl(32 - u32::from(*v4)).unwrap_or(0);
+                    format!("{}/{v4}", std::net::Ipv4Addr::from(net))
+                }
+                Some(IpAddr::V6(ip)) => {
+                    let net = u128::from(ip) & u128::MAX.checked_shl(128 - u32::from(*v6)).unwrap_or(0);
+                    format!("{}/{v6}", std::net::Ipv6Addr::from(net))
+                }
+                None => String::new(),
+            },
+            KeyPart::Fact(id) => Operand::fact(*id).with_hidden(view, |value| match value {
+                Value::Text(t) => t.to_ascii_lowercase(),
+                other => other.to_string(),
+            }),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// The key of the session for this limit, mixed with a secret so that nobody outside can choose colliding keys.
     /// `None` when a part is empty (no user, null sender): the limit does not apply then.
     pub fn key(&self, view: &View<'_>, secret: u64) -> Option<u64> {

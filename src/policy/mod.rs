@@ -2,7 +2,8 @@
 //!
 //! A policy file is compiled once ([`Policy::compile`]) into a flat program. Each connection has a [`Session`], which is
 //! told what happens and answers with [`Decision`]s. Time and everything that must be looked up are told; the room has no
-//! clock, no files and no network, so the same code judges live traffic, golden cases and recordings.
+//! clock, no files and no network, so the same code judges live traffic, golden cases and recordings: `journal` writes sessions down, `replay` judges them again, `tune`
+//! proposes limits from them.
 //!
 //! | to add | write |
 //! | --- | --- |
@@ -21,16 +22,20 @@ mod diagnostic;
 mod facts;
 mod functions;
 mod header;
+pub mod journal;
 mod judge;
 mod lexer;
 mod limit;
 mod limits;
 mod list;
+mod missing;
 mod networks;
 mod outcome;
 mod parser;
 mod program;
+mod recording;
 mod reference;
+pub mod replay;
 mod rules;
 mod session;
 mod source;
@@ -40,6 +45,7 @@ mod state;
 mod tests;
 mod texts;
 mod trace;
+pub mod tune;
 mod value;
 
 pub use cases::{CaseFile, CaseResult, Report};

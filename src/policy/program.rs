@@ -9,6 +9,7 @@
 
 use super::facts::{Fact, FactId, Source};
 use super::functions::{Function, Returned};
+use super::limit::Limit;
 use super::list::List;
 use super::networks::Networks;
 use super::state::View;
@@ -59,6 +60,15 @@ impl Operand {
     /// Hands the value to `ask`.
     #[inline]
     pub fn with<R>(&self, view: &View<'_>, ask: impl FnOnce(Value<'_>) -> R) -> R {
+        match self {
+            Operand::Fact(id, _) if view.state.missing.hides(*id) => ask(Value::Unknown),
+            Operand::Fact(..) => self.with_hidden(view, ask),
+            Operand::Call(function, argument) => call(function, argument, view, ask),
+        }
+    }
+    /// Hands the value to `ask`, also one that conditions may not see: the digest of a person is as good a key as the name.
+    #[inline]
+    pub fn with_hidden<R>(&self, view: &View<'_>, ask: impl FnOnce(Value<'_>) -> R) -> R {
         match self {
             Operand::Fact(id, row) => match row.source {
                 Source::Told(read) => ask(read(view)),
@@ -226,7 +236,7 @@ enum GateKey {
     /// Texts that any of the atoms accepts, or more.
     Texts(RegexSet),
     /// All networks of the atoms.
-    Networks(Networks),
+    Networks(Box<Networks>),
 }
 
 /// The conditions of a policy.
@@ -258,6 +268,10 @@ pub trait Observer {
     fn asked(&mut self, _atom: &Atom, _negate: bool, _answer: Tri, _view: &View<'_>) {}
     /// A rule was tried.
     fn tried(&mut self, _rule: usize, _matched: bool) {}
+    /// Whether limits let everything pass, so that all demand is seen.
+    const IGNORES_LIMITS: bool = false;
+    /// A limit was looked at: its index, itself, the key and how many units are wanted.
+    fn limit(&mut self, _index: usize, _limit: &Limit, _key: u64, _units: u64, _view: &View<'_>) {}
     /// An outcome of the rule tried last did something (or a limit let it pass).
     fn effect(&mut self, _what: impl FnOnce() -> String) {}
 }
@@ -296,8 +310,31 @@ impl Program {
                 memo.0[usize::from(slot)] = answer as u8 + 1;
                 answer
             }
-            n => [Tri::No, Tri::Yes, Tri::Unknown][usize::from(n - 1)],
+            3 => {
+                // Asked again, so that a missing fact is noticed by this rule too.
+                atom.operand.with(view, |_| ());
+                Tri::Unknown
+            }
+            n => [Tri::No, Tri::Yes][usize::from(n - 1) & 1],
         }
+    }
+
+    /// Names of header fields whose text some condition reads.
+    pub(super) fn header_names(&self) -> Vec<Box<str>> {
+        let mut names: Vec<Box<str>> = Vec::new();
+        let mut add = |operand: &Operand| match operand {
+            Operand::Call(function, argument) if function.name == "header" && !names.contains(argument) => {
+                names.push(argument.clone());
+            }
+            _ => {}
+        };
+        for atom in &self.atoms {
+            add(&atom.operand);
+            if let Test::Same(other) = &atom.test {
+                add(other);
+            }
+        }
+        names
     }
 
     /// Whether the gate is open; found out once per evaluation. An unknown value opens it: its atoms are not false.
@@ -377,10 +414,10 @@ impl Program {
             let tests = || atoms.iter().map(|i| &self.atoms[*i].test);
             let key = match texts {
                 true => RegexSet::new(tests().filter_map(pattern)).map(GateKey::Texts).ok(),
-                false => Some(GateKey::Networks(Networks::union(tests().filter_map(|t| match t {
+                false => Some(GateKey::Networks(Box::new(Networks::union(tests().filter_map(|t| match t {
                     Test::Networks(set) => Some(&**set),
                     _ => None,
-                })))),
+                }))))),
             };
             // Expressions too big together are tried alone.
             let (Some(key), Some(memos)) = (key, self.memos.checked_add(1)) else { continue };
@@ -425,6 +462,8 @@ fn ask_anew(atom: &Atom, view: &View<'_>) -> Tri {
         };
     }
     atom.operand.with(view, |value| match (&atom.test, value) {
+        // What a recording could not tell may have been known.
+        (Test::Known, Value::Unknown) if view.state.missing.was_asked() => Tri::Unknown,
         (Test::Known, Value::Unknown) => Tri::No,
         (Test::Known, _) => Tri::Yes,
         (_, Value::Unknown) => Tri::Unknown,

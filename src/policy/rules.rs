@@ -136,6 +136,7 @@ pub struct Policy {
     needs: [FactSet; Stage::COUNT],
     files: Vec<String>,
     warnings: Vec<Diagnostic>,
+    header_names: Vec<Box<str>>,
     pub(super) program: Program,
     pub(super) limits: Vec<Limit>,
     pub(super) defaults: Defaults,
@@ -176,7 +177,21 @@ impl Policy {
             needs[rule.stage.index()].extend(rule.condition.facts);
         }
         let name = name.to_owned();
-        Policy { name, version, rules, by_stage, needs, files, warnings, program, limits, defaults, local }
+        let header_names = program.header_names();
+        Policy {
+            name,
+            version,
+            rules,
+            by_stage,
+            needs,
+            files,
+            warnings,
+            header_names,
+            program,
+            limits,
+            defaults,
+            local,
+        }
     }
 
     /// As it was named to [`Policy::compile`].
@@ -198,6 +213,10 @@ impl Policy {
     /// Facts that any rule of `stage` may ask for. `.lookups()` of it is what must be looked up before.
     pub fn needs(&self, stage: Stage) -> FactSet {
         self.needs[stage.index()]
+    }
+    /// Header fields whose text some rule reads.
+    pub fn header_names(&self) -> &[Box<str>] {
+        &self.header_names
     }
     /// Every rule, in the order of the file.
     pub fn rules(&self) -> &[Rule] {

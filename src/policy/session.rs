@@ -5,13 +5,15 @@
 
 use super::decision::{Decision, Verdict};
 use super::facts::{FactId, Source};
+use super::journal::Recorder;
 use super::judge::{End, Judgement, Mode, Pass};
 use super::limits::{Lease, Limits};
 use super::program::Memo;
 use super::rules::{Policy, RuleId};
 use super::stage::Stage;
 use super::state::{ClientFacts, Load, State, TlsFacts, View};
-use super::trace::{Recorder, Trace};
+use super::trace::{self, Trace};
+use super::tune::Demand;
 use super::value::{Given, Value};
 use crate::base::address::ReversePath;
 use crate::base::body::BodyShape;
@@ -34,14 +36,17 @@ pub enum Authentication<'a> {
 /// One client's way through the policy.
 #[derive(Debug)]
 pub struct Session {
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     limits: Arc<Limits>,
-    state: State,
+    pub(super) state: State,
     memo: Memo,
     connection: Carried,
     transaction: Carried,
+    /// Before the leases: its last line is numbered before they come back.
+    pub(super) recorder: Option<Box<Recorder>>,
     leases: SmallVec<[Lease; 2]>,
     trace: Option<Box<Trace>>,
+    pub(super) demand: Option<Box<Demand>>,
 }
 
 /// What decisions leave behind for later ones, for the connection or for the transaction.
@@ -100,29 +105,38 @@ impl Session {
             memo: Memo::default(),
             connection: Carried::default(),
             transaction: Carried::default(),
+            recorder: None,
             leases: SmallVec::new(),
             trace: None,
+            demand: None,
         }
     }
 
     /// Before the banner.
     pub fn connect(&mut self, now: Instant, early_talker: bool) -> Decision {
         self.state.peer.early_talker = early_talker;
-        self.decide(now, Stage::Connect, b"", false)
+        let order = self.order();
+        let decision = self.decide(now, Stage::Connect, b"", false);
+        self.record_connect(now, order, &decision);
+        decision
     }
 
     /// HELO, EHLO or LHLO (`extended`: not HELO). Ends the transaction (RFC 5321 §4.1.4).
     pub fn helo(&mut self, now: Instant, name: &str, extended: bool) -> Decision {
-        self.reset();
+        self.begin_anew();
         self.state.greeting.name.clear();
         self.state.greeting.name.push_str(name);
         self.state.greeting.extended = extended;
-        self.decide(now, Stage::Helo, b"", false)
+        let order = self.order();
+        let decision = self.decide(now, Stage::Helo, b"", false);
+        self.record_helo(now, order, &decision);
+        decision
     }
 
     /// An authentication exchange has ended. A user who is refused counts as not authenticated.
     pub fn auth(&mut self, now: Instant, outcome: Authentication<'_>) -> Decision {
-        match outcome {
+        let order = self.order();
+        let decision = match outcome {
             Authentication::Succeeded(user) => {
                 self.state.peer.user.clear();
                 self.state.peer.user.push_str(user);
@@ -136,18 +150,28 @@ impl Session {
                 self.state.peer.auth_failures += 1;
                 self.decide(now, Stage::Auth, b"", true)
             }
-        }
+        };
+        self.record_auth(now, order, outcome, &decision);
+        decision
     }
 
     /// MAIL FROM. Begins a new transaction.
     pub fn mail(&mut self, now: Instant, sender: &ReversePath, parameters: &MailParameters) -> Decision {
-        self.reset();
+        self.begin_anew();
         let t = &mut self.state.transaction;
         if let Some(mailbox) = sender.mailbox() {
             t.sender.set(mailbox);
         }
         (t.declared_octets, t.body, t.smtputf8) = (parameters.size, parameters.body, parameters.smtputf8);
-        self.decide(now, Stage::Mail, b"", false)
+        self.decide_mail(now)
+    }
+
+    /// The rest of [`Session::mail`], once the transaction's state is set.
+    pub(super) fn decide_mail(&mut self, now: Instant) -> Decision {
+        let order = self.order();
+        let decision = self.decide(now, Stage::Mail, b"", false);
+        self.record_mail(now, order, &decision);
+        decision
     }
 
     /// RCPT TO. `exists` is what a table or the backend said, `None` when nobody was asked or could say.
@@ -162,15 +186,20 @@ impl Session {
     pub fn probe_rcpt(&mut self, now: Instant, recipient: &Recipient) -> Option<Decision> {
         self.state.recipient.address.set(&recipient.mailbox);
         self.state.recipient.exists = None;
+        self.decide_probe(now)
+    }
+
+    /// The rest of [`Session::probe_rcpt`], once the recipient is set.
+    pub(super) fn decide_probe(&mut self, now: Instant) -> Option<Decision> {
         self.state.now = now;
-        if self.trusted().is_some() {
-            return None;
-        }
-        let found = self.judge(Stage::Rcpt, b"", false, Mode::Probe);
-        if !found.refuses() {
-            return None;
-        }
-        Some(self.decision(Stage::Rcpt, found))
+        let order = self.order();
+        let found = match self.trusted() {
+            Some(_) => Judgement::open(),
+            None => self.judge(Stage::Rcpt, b"", false, Mode::Probe),
+        };
+        let decision = found.refuses().then(|| self.decision(Stage::Rcpt, found));
+        self.record_probe(now, order, decision.as_ref());
+        decision
     }
 
     /// A recipient that [`Session::rcpt`] accepted was refused afterwards, by the backend for instance.
@@ -178,21 +207,27 @@ impl Session {
         let t = &mut self.state.transaction;
         t.accepted = t.accepted.saturating_sub(1);
         t.refused += 1;
+        self.record_refused();
     }
 
     /// The header section is there; the body may still come.
     pub fn data(&mut self, now: Instant, headers: &[u8]) -> Decision {
-        self.decide(now, Stage::Data, headers, false)
+        let order = self.order();
+        let decision = self.decide(now, Stage::Data, headers, false);
+        self.record_data(now, order, headers, &decision);
+        decision
     }
 
     /// The whole message is there. `headers` is at least its header section. Call [`Session::reset`] when it is settled.
     pub fn message(&mut self, now: Instant, shape: &BodyShape, headers: &[u8]) -> Decision {
         self.state.transaction.shape = *shape;
+        let order = self.order();
         let mut decision = self.decide(now, Stage::Message, headers, false);
         if decision.verdict.passes() {
             self.state.peer.messages += 1;
             decision.tags = self.tags().map(|t| (t.0.clone(), t.1.clone())).collect();
         }
+        self.record_message(now, order, &decision);
         decision
     }
 
@@ -200,25 +235,41 @@ impl Session {
     pub fn vrfy(&mut self, now: Instant, argument: &str) -> Decision {
         self.state.query.clear();
         self.state.query.push_str(argument);
-        self.decide(now, Stage::Vrfy, b"", false)
+        let order = self.order();
+        let decision = self.decide(now, Stage::Vrfy, b"", false);
+        self.record_vrfy(now, order, &decision);
+        decision
     }
 
     /// The transaction is over: RSET, end of data, STARTTLS.
     pub fn reset(&mut self) {
+        self.record_reset();
+        self.begin_anew();
+    }
+
+    /// Forgets the transaction.
+    pub(super) fn begin_anew(&mut self) {
         self.state.reset();
         self.transaction.clear();
     }
 
     /// TLS is up. What HELO said is forgotten (RFC 3207 §4.2).
     pub fn tls_started(&mut self, tls: TlsFacts) {
-        self.reset();
+        self.begin_anew();
         self.state.greeting.name.clear();
         self.state.peer.facts.tls = Some(tls);
+        self.record_tls();
     }
 
     /// The client made a protocol error.
     pub fn protocol_error(&mut self) {
         self.state.peer.errors += 1;
+    }
+
+    /// Whether decisions have left something behind in this transaction.
+    pub(super) fn has_carried(&self) -> bool {
+        let t = &self.transaction;
+        t.trusted.is_some() || t.discard.is_some() || t.quarantine.is_some() || t.route.is_some() || !t.tags.is_empty()
     }
 
     /// How busy the server is; told now and then.
@@ -237,7 +288,10 @@ impl Session {
             return Err(FactError::WrongType(row.kind.example()));
         }
         match (&row.source, row.set) {
-            (Source::Looked, _) => self.state.set_looked(id.0, given),
+            (Source::Looked, _) => {
+                self.record_fact(row.name, &given);
+                self.state.set_looked(id.0, given);
+            }
             (_, Some(set)) => set(&mut self.state, &given),
             (_, None) => return Err(FactError::Derived),
         }
@@ -292,7 +346,8 @@ impl Session {
         self.decision(stage, found)
     }
 
-    fn decide_rcpt(&mut self, now: Instant) -> Decision<RelayGrant> {
+    pub(super) fn decide_rcpt(&mut self, now: Instant) -> Decision<RelayGrant> {
+        let order = self.order();
         let trusted = self.trusted().is_some();
         let found = match self.trusted() {
             Some(rule) => Judgement { end: End::Pass, rule, reason: Cow::Borrowed("trusted"), ..Judgement::open() },
@@ -315,17 +370,23 @@ impl Session {
             false => self.state.transaction.refused += 1,
         }
         let Decision { rule, reason, delay, tags, route, quarantine, .. } = d;
-        Decision { verdict, rule, reason, delay, tags, route, quarantine }
+        let decision = Decision { verdict, rule, reason, delay, tags, route, quarantine };
+        self.record_rcpt(now, order, &decision);
+        decision
     }
 
     fn judge(&mut self, stage: Stage, headers: &[u8], auth_failed: bool, mode: Mode) -> Judgement {
         let (policy, limits) = (&*self.policy, &self.limits);
         let view = View { state: &self.state, headers };
+        if let Some(demand) = &mut self.demand {
+            let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut **demand };
+            return pass.run(mode, &mut self.memo, &mut self.leases);
+        }
         let Some(trace) = &mut self.trace else {
             let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut () };
             return pass.run(mode, &mut self.memo, &mut self.leases);
         };
-        let mut recorder = Recorder::default();
+        let mut recorder = trace::Recorder::default();
         let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut recorder };
         let found = pass.run(mode, &mut self.memo, &mut self.leases);
         let verdict = match &found.end {

@@ -3,6 +3,7 @@
 //! Texts are kept in buffers that are used again, so that a session does not allocate once they have grown.
 //! How it fails: it does not.
 
+use super::missing::Missing;
 use super::texts::normal_domain;
 use super::value::{Given, Value};
 use crate::base::address::{Host, Mailbox};
@@ -88,6 +89,13 @@ impl Address {
         self.text.clear();
         self.at = 0;
     }
+    /// From the text that [`Address::all`] gave: nothing is normalised again.
+    pub(super) fn set_normal(&mut self, text: &str) {
+        self.text.clear();
+        self.text.push_str(text);
+        // A domain has no `@`, an unquoted local part may.
+        self.at = text.rfind('@').unwrap_or(0);
+    }
     pub(super) fn set(&mut self, mailbox: &Mailbox) {
         self.text.clear();
         self.text.push_str(mailbox.local());
@@ -160,6 +168,8 @@ pub struct State {
     pub(super) query: String,
     /// Answers of lookups, by fact.
     pub(super) looked: Vec<(u16, Given)>,
+    /// What a recording could not tell; nothing in a live session.
+    pub(super) missing: Missing,
 }
 
 impl State {

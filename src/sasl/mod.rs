@@ -4,6 +4,7 @@
 //! empty initial response and `*` to cancel belong to the protocol that carries them (RFC 4954 §4). Randomness and time
 //! are arguments. How it fails: [`SaslError`] names the offence; after it the exchange is over.
 
+pub mod apop;
 pub mod client;
 mod cram_md5;
 mod error;

@@ -7,6 +7,7 @@ use crate::base::address::Mailbox;
 use crate::wire::address::AddressError;
 use crate::wire::data::Offence;
 use crate::wire::reply::{Enhanced, Reply};
+use std::borrow::Cow;
 
 /// Declares replies of fixed text.
 macro_rules! replies {
@@ -56,6 +57,8 @@ replies! {
     too_many_connections = 421 (4, 7, 0) "too many connections";
     /// RFC 5321 §4.5.3.1.10
     too_many_recipients = 452 (4, 5, 3) "too many recipients";
+    /// An account over its quota, for mail of the queue: it may find room in time (RFC 3463 §3.3)
+    mailbox_full = 452 (4, 2, 2) "the mailbox is full";
     /// RFC 5321 §4.2.2
     no_room = 452 (4, 3, 1) "no room for the message now";
     /// The server behind us cannot be reached (RFC 5321 §4.2.2)
@@ -148,6 +151,8 @@ replies! {
     needs_smtputf8 = 553 (5, 6, 7) "an address beyond ASCII needs the SMTPUTF8 parameter";
     /// RFC 1870 §6.1
     size_too_large = 552 (5, 3, 4) "the message is larger than the limit";
+    /// An account over its quota (RFC 3463 §3.3)
+    over_quota = 552 (5, 2, 2) "the mailbox is full";
     /// A recipient that no table and no backend knows (RFC 5321 §3.3)
     unknown_recipient = 550 (5, 1, 1) "no such recipient here";
     /// RFC 5321 §3.3
@@ -171,6 +176,15 @@ pub fn hello(hostname: &str, client: &str) -> Reply {
 /// VRFY of a mailbox that is known, RFC 5321 §3.5.1
 pub fn verified(mailbox: &Mailbox) -> Reply {
     Reply::new(250, Some(Enhanced(2, 1, 5)), format!("<{mailbox}>"))
+}
+
+/// EXPN of a list: one member to a line, RFC 5321 §4.2.1
+pub fn members(members: Vec<String>) -> Reply {
+    let mut lines: Vec<Cow<'static, str>> = members.into_iter().map(|m| Cow::from(format!("<{m}>"))).collect();
+    if lines.is_empty() {
+        lines.push("the list has no members".into());
+    }
+    Reply { code: 250, enhanced: Some(Enhanced(2, 1, 5)), lines }
 }
 
 /// RCPT (RFC 5321 §3.3).

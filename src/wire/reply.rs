@@ -45,6 +45,11 @@ impl Reply {
         self.code / 100 == 5
     }
 
+    /// Its text alone, for protocols that have no codes.
+    pub fn text(&self) -> String {
+        self.lines.join(" ")
+    }
+
     /// Appends the reply as the wire has it. `with_enhanced` is false before EHLO and where RFC 2034 §4 forbids it.
     pub fn emit(&self, with_enhanced: bool, out: &mut Vec<u8>) {
         let last = self.lines.len().saturating_sub(1);

@@ -2,7 +2,7 @@
 
 use crate::support::backend::{Backend, Manners};
 use crate::support::peers::{self, peer};
-use crate::support::{DRIVERS, Gate, Ran, gatepost, run};
+use crate::support::{ALL_MECHANISMS, DRIVERS, Gate, Ran, gatepost, run};
 use std::process::Command;
 
 const USER: &str = "ann@example.test";
@@ -13,7 +13,7 @@ fn relay(io: &str, more: &[&str]) -> (Backend, Gate) {
     let extensions = vec!["PIPELINING", "8BITMIME", "SIZE 50000000", "SMTPUTF8", "CHUNKING"];
     let backend = Backend::start(Manners { extensions, ..Manners::default() });
     let address = backend.address.to_string();
-    let mut args = vec!["--io", io, "--cores", "1", "--backend", &address];
+    let mut args = vec!["--io", io, "--cores", "1", "--backend", &address, "--set", ALL_MECHANISMS];
     args.extend_from_slice(more);
     let gate = Gate::start(&args);
     let mut add = gatepost();

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// The drivers every daemon test runs under.
 pub const DRIVERS: [&str; 2] = ["epoll", "uring"];
 
+/// Every SASL mechanism there is, also the one that is not offered unless an administrator says so.
+pub const ALL_MECHANISMS: &str = "server.mechanisms=[\"SCRAM-SHA-256-PLUS\", \"SCRAM-SHA-256\", \"SCRAM-SHA-1-PLUS\", \"SCRAM-SHA-1\", \"EXTERNAL\", \"CRAM-MD5\", \"PLAIN\", \"LOGIN\"]";
+
 /// The longest any single step of a test may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -102,7 +105,7 @@ impl Gate {
         let mut command = gatepost();
         command.arg("serve").arg("--data").arg(&self.dir);
         if !self.args.iter().any(|a| a == "--config" || a == "--listen") {
-            for listener in ["mx", "submission", "submissions", "lmtp"] {
+            for listener in ["mx", "submission", "submissions", "lmtp", "pop3", "pop3s", "imap", "imaps"] {
                 command.arg("--listen").arg(format!("{listener}=127.0.0.1:0"));
             }
         }
@@ -297,6 +300,56 @@ impl Talk {
         let reply = self.reply();
         assert!(reply.starts_with(code), "to {line:?}: expected {code}, got {reply:?}");
         reply
+    }
+
+    /// As [`Talk::reply`], for a server that may be killed meanwhile: what there is.
+    pub fn try_reply(&mut self) -> String {
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            if !matches!(self.read.read_line(&mut line), Ok(n) if n > 0) || !line.ends_with('\n') {
+                return all;
+            }
+            let last = line.as_bytes().get(3) != Some(&b'-');
+            all.push_str(line.trim_end());
+            if last {
+                return all;
+            }
+            all.push('\n');
+        }
+    }
+
+    /// A command to a server that may be killed meanwhile; whether it answered with `code`.
+    pub fn try_say(&mut self, line: &str, code: &str) -> bool {
+        self.try_send(format!("{line}\r\n")) && self.try_reply().starts_with(code)
+    }
+
+    /// One line, whatever it is.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.read.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// A command of POP3 that must succeed; the first line of its answer.
+    pub fn pop(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n"));
+        let answer = self.line();
+        assert!(answer.starts_with("+OK"), "to {line:?}: {answer:?}");
+        answer
+    }
+
+    /// The lines of a multi-line answer of POP3 as they stand on the wire, without the last dot.
+    pub fn pop_text(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            self.read.read_line(&mut line).unwrap();
+            if line == ".\r\n" {
+                return text;
+            }
+            text.push_str(&line);
+        }
     }
 
     /// A whole message; the reply to its end.

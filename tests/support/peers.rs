@@ -50,7 +50,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-fn is_root() -> bool {
+/// Whether this user may become any other.
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long moving all of somebody's mail may take.
+const LONG_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Octets of an answer: a page of the queue.
 const RESPONSE_OCTETS_MAX: usize = 64 << 20;
 
@@ -72,6 +74,13 @@ impl AdminClient {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
             Err(error) => Err(ClientError::Io { path, error }),
         }
+    }
+
+    /// For what takes as long as there is mail.
+    pub fn patient(&mut self) -> &mut AdminClient {
+        // A socket that cannot be told waits as before.
+        let _ = self.stream.set_read_timeout(Some(LONG_PATIENCE));
+        self
     }
 
     /// Asks and waits for the answer.

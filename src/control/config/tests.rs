@@ -44,6 +44,10 @@ fn nothing_at_all_is_a_configuration() {
             ("submission", "127.0.0.1:2587".into(), Service::Submission, ListenerTls::StartTls),
             ("submissions", "127.0.0.1:2465".into(), Service::Submission, ListenerTls::Implicit),
             ("lmtp", "127.0.0.1:2424".into(), Service::Lmtp, ListenerTls::None),
+            ("pop3", "127.0.0.1:2110".into(), Service::Pop3, ListenerTls::StartTls),
+            ("pop3s", "127.0.0.1:2995".into(), Service::Pop3, ListenerTls::Implicit),
+            ("imap", "127.0.0.1:2143".into(), Service::Imap, ListenerTls::StartTls),
+            ("imaps", "127.0.0.1:2993".into(), Service::Imap, ListenerTls::Implicit),
         ]
     );
     assert_eq!(config.domains.len(), 1);
@@ -52,8 +56,8 @@ fn nothing_at_all_is_a_configuration() {
     let routes: Vec<_> = config.routes.iter().map(|r| (r.name.as_str(), r.mode, r.target.clone())).collect();
     assert_eq!(
         routes,
-        [("local", RouteMode::Spool, Target::Hold), ("default", RouteMode::Spool, Target::Mx)],
-        "local mail is kept, the rest goes by MX"
+        [("local", RouteMode::Mailbox, Target::Mailboxes), ("default", RouteMode::Spool, Target::Mx)],
+        "local mail goes into mailboxes, the rest by MX"
     );
     assert!(config.settings.server.protected.contains("127.0.0.1".parse().unwrap()));
 }
@@ -86,7 +90,7 @@ fn every_mistake_is_reported_at_its_word() {
         &[
             "2:1 unknown key \"hostnam\" in [server] | did you mean \"hostname\"?",
             "3:9 \"cores\" in [server]: expected 0 to 64 (cores), found 99",
-            "4:8 \"mode\" in [server]: expected one of cut-through, spool, auto, found \"spol\" | did you mean \"spool\"?",
+            "4:8 \"mode\" in [server]: expected one of cut-through, spool, auto, mailbox, found \"spol\" | did you mean \"spool\"?",
             "5:8 \"data\" in [server]: expected a path, found 3",
             "6:2 unknown section \"sever\" | did you mean \"server\"?",
         ],
@@ -170,7 +174,7 @@ service = "lmtq"
             "11:1 [[listener]] has no \"name\", which is required",
             "14:8 \"no good\" is no name: letters, digits, - and _, at most 64",
             "15:11 \"address\" in [[listener]]: expected an address with port, such as \"127.0.0.1:25\" or \"[::1]:25\", found \"127.0.0.1\"",
-            "19:11 \"service\" in [[listener]]: expected one of mx, submission, lmtp, found \"lmtq\" | did you mean \"lmtp\"?",
+            "19:11 \"service\" in [[listener]]: expected one of mx, submission, lmtp, pop3, imap, found \"lmtq\" | did you mean \"lmtp\"?",
         ],
     );
 }
@@ -213,7 +217,7 @@ verify = "table"
             "5:1 unknown key \"wight\" in [[pool.main.backend]] | did you mean \"weight\"?",
             "6:7 pool \"empty\" has no backend | add [[pool.empty.backend]] with an address",
             "8:8 there is no pool \"mian\" | did you mean \"main\"?",
-            "9:8 route \"b\" leads nowhere | give it a pool, mx = true or a smarthost",
+            "9:8 route \"b\" leads nowhere | give it a pool, mx = true, a smarthost or mode = \"mailbox\"",
             "10:27 \"no good\" is no domain name: the domain is malformed",
             "12:12 \"EXAMPLE.org\" already goes by route \"b\"",
             "14:6 route \"c\" leads to pool and mx at once | keep one of them",
@@ -280,7 +284,7 @@ fn flags_win_over_the_file() {
     let route = &config.routes[0];
     assert_eq!((config.routes.len(), route.mode, &route.target), (1, RouteMode::Auto, &Target::Pool(0)));
     let ports: Vec<u16> = config.listeners.iter().map(|l| l.address.port()).collect();
-    assert_eq!(ports, [0, 9001, 9002]);
+    assert_eq!(ports, [0, 9001, 9002, 9004, 9005, 9006, 9007]);
 
     let text = "[server]\ncores = 8\n[pool.p]\n[[pool.p.backend]]\naddress = \"a.example:25\"\n\
                 [route.local]\ndomains = \"example.org\"\npool = \"p\"\n[route.rest]\nmx = true\n";
@@ -315,7 +319,7 @@ fn wrong_flags_are_named() {
         ),
         (
             Overrides { listen: vec!["port=127.0.0.1:25".into()], ..Overrides::default() },
-            "error: --listen port=127.0.0.1:25: there is no listener \"port\"; listeners are mx, submission, submissions, lmtp\n",
+            "error: --listen port=127.0.0.1:25: there is no listener \"port\"; listeners are mx, submission, submissions, lmtp, pop3, pop3s, imap, imaps\n",
         ),
         (
             Overrides { listen: vec!["mx=127.0.0.1:2424".into()], ..Overrides::default() },

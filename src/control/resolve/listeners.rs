@@ -1,4 +1,4 @@
-//! Ports: names and addresses that must not clash, and the four defaults.
+//! Ports: names and addresses that must not clash, and the defaults.
 //!
 //! How it fails: diagnostics at the name or address to blame.
 
@@ -12,11 +12,15 @@ use crate::gateway::config::{Listener, ListenerTls, Service};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The listeners of a start without configuration: name, port, service, TLS.
-const DEFAULTS: [(&str, u16, Service, ListenerTls); 4] = [
+const DEFAULTS: [(&str, u16, Service, ListenerTls); 8] = [
     ("mx", 2525, Service::Mx, ListenerTls::StartTls),
     ("submission", 2587, Service::Submission, ListenerTls::StartTls),
     ("submissions", 2465, Service::Submission, ListenerTls::Implicit),
     ("lmtp", 2424, Service::Lmtp, ListenerTls::None),
+    ("pop3", 2110, Service::Pop3, ListenerTls::StartTls),
+    ("pop3s", 2995, Service::Pop3, ListenerTls::Implicit),
+    ("imap", 2143, Service::Imap, ListenerTls::StartTls),
+    ("imaps", 2993, Service::Imap, ListenerTls::Implicit),
 ];
 
 /// The listeners of the file, else the defaults, as the flags change them.

@@ -8,7 +8,7 @@ use crate::control::config::{Draft, DraftPool, Overrides};
 use crate::control::diagnostic::Diagnostic;
 use crate::control::nearest::nearest;
 use crate::control::reader::{Reader, Seen};
-use crate::control::resolve::{check_addresses, missing};
+use crate::control::resolve::{blame, check_addresses, missing};
 use crate::gateway::targets::{
     BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig, PoolKnobs, RouteConfig, RouteKnobs, RouteMode,
     Target, Verify,
@@ -36,6 +36,10 @@ pub fn routes(
     routes.sort_by_key(is_default);
     if !overrides.backends.is_empty() {
         backend_flags(reader, draft, overrides, &mut pools, &mut routes);
+    }
+    if draft.settings.server.mode == Some(RouteMode::Mailbox) {
+        let message = "mode \"mailbox\" is for routes: give it to a [route.NAME]";
+        blame(reader, draft, overrides, ("server", "mode"), 0, message.to_owned());
     }
     if draft.routes.is_empty() && overrides.backends.is_empty() && !domains.is_empty() {
         routes.push(local_route(reader, draft, overrides, domains));
@@ -109,7 +113,7 @@ fn resolve_route(
         _ => {}
     }
     let target = target(reader, draft, name, knobs, seen)?;
-    if knobs.verify == Verify::Callout && matches!(target, Target::Mx | Target::Hold) {
+    if knobs.verify == Verify::Callout && matches!(target, Target::Mx | Target::Mailboxes) {
         reader.error(seen.span("verify"), "a callout needs a \"pool\" or a \"smarthost\" to ask", None);
     }
     let mode = mode(knobs.mode.or(draft.settings.server.mode), &target);
@@ -123,8 +127,12 @@ fn resolve_route(
 /// Where mail can go at once decides what can stand behind a 250.
 fn mode(wanted: Option<RouteMode>, target: &Target) -> RouteMode {
     match target {
-        Target::Pool(_) | Target::Smarthost(_) => wanted.unwrap_or(RouteMode::CutThrough),
-        Target::Mx | Target::Hold => RouteMode::Spool,
+        // Only a route that says so itself leads to mailboxes.
+        Target::Pool(_) | Target::Smarthost(_) => {
+            wanted.filter(|mode| *mode != RouteMode::Mailbox).unwrap_or(RouteMode::CutThrough)
+        }
+        Target::Mx => RouteMode::Spool,
+        Target::Mailboxes => RouteMode::Mailbox,
     }
 }
 
@@ -133,6 +141,15 @@ fn target(reader: &mut Reader<'_>, draft: &Draft, name: &str, knobs: &RouteKnobs
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
         .collect();
+    let mailboxes = knobs.mode == Some(RouteMode::Mailbox);
+    if let (true, Some(key)) = (mailboxes, given.first()) {
+        let message = format!("route {name:?} has mode \"mailbox\" and leads to {key} as well");
+        reader.error(seen.span(key), message, Some("keep one of them".into()));
+        return None;
+    }
+    if mailboxes {
+        return Some(Target::Mailboxes);
+    }
     if given.len() > 1 {
         let message = format!("route {name:?} leads to {} at once", given.join(" and "));
         reader.error(seen.span(given[1]), message, Some("keep one of them".into()));
@@ -157,7 +174,7 @@ fn target(reader: &mut Reader<'_>, draft: &Draft, name: &str, knobs: &RouteKnobs
         (None, None, false) => {
             // A pool or smarthost that was written and refused has been reported.
             if !seen.has("pool") && !seen.has("smarthost") {
-                let help = "give it a pool, mx = true or a smarthost".to_owned();
+                let help = "give it a pool, mx = true, a smarthost or mode = \"mailbox\"".to_owned();
                 reader.error(seen.header.clone(), format!("route {name:?} leads nowhere"), Some(help));
             }
             None
@@ -216,7 +233,7 @@ fn backend_flags(
     routes.push(RouteConfig { name: "default".into(), knobs, mode, target });
 }
 
-/// Without any route: mail for local domains is kept until somebody says where it goes.
+/// Without any route: mail for local domains goes into the mailboxes of local accounts.
 fn local_route(reader: &mut Reader<'_>, draft: &Draft, overrides: &Overrides, domains: &[Domain]) -> RouteConfig {
     if draft.settings.server.mode == Some(RouteMode::CutThrough) {
         let message = "mode cut-through needs a backend";
@@ -230,5 +247,5 @@ fn local_route(reader: &mut Reader<'_>, draft: &Draft, overrides: &Overrides, do
         }
     }
     let knobs = RouteKnobs { domains: domains.iter().map(Domain::lower).collect(), ..RouteKnobs::default() };
-    RouteConfig { name: "local".into(), knobs, mode: RouteMode::Spool, target: Target::Hold }
+    RouteConfig { name: "local".into(), knobs, mode: RouteMode::Mailbox, target: Target::Mailboxes }
 }

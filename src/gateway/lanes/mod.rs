@@ -4,20 +4,26 @@
 //! that is gone meanwhile finds nobody, because its slot has another generation. How it fails: a lane that ends drops
 //! its queue; asking it then is like asking a full one.
 
+mod mailbox;
 mod password;
 mod spool;
 
+pub(super) use mailbox::{DeliveryFor, MailboxLanes};
 pub(super) use password::PasswordLane;
 pub(super) use spool::{Attempted, SpoolLane, SpoolRequest};
 
+use super::access::Told;
 use super::core::{Asker, Core, End};
 use crate::base::body::Body;
 use crate::base::envelope::Envelope;
 use crate::base::id::SpoolId;
+use crate::base::mailbox::MailboxId;
+use crate::base::mailbox::ask::{Reply as StoreReply, StoreError};
 use crate::base::proof::Committed;
 use crate::base::queue::Sender;
 use crate::base::time::Instant;
 use crate::lookup::{Answer as LookupAnswer, Asked, Question};
+use crate::mailstore::Delivered;
 use crate::reactor::Id;
 use crate::sasl::server::SaslAnswer;
 use crate::smtp::server::Answer;
@@ -43,6 +49,12 @@ pub(super) enum Message {
     Sasl { asker: Asker, answer: SaslAnswer },
     /// The lookup lane's answer.
     Lookup { to: LookupTo, answer: LookupAnswer },
+    /// A mailbox lane's answer to a session.
+    Stored { asker: Asker, result: Result<StoreReply, StoreError> },
+    /// Mail has been delivered into mailboxes, or not; `None` is a fault of the store.
+    Delivered { whose: DeliveryFor, delivered: Option<Delivered> },
+    /// A mailbox that a session watches has changed.
+    Touched { conn: Id, mailbox: MailboxId },
     /// Stop accepting and be gone by then.
     Drain(Instant),
 }
@@ -76,7 +88,25 @@ impl Core {
                 }
             }
             Message::Deliver(attempted) => self.deliver(*attempted),
-            Message::Sasl { asker, answer } => self.answers.push_back((asker, Answer::Sasl(answer))),
+            Message::Sasl { asker, answer } => match self.take(asker.conn) {
+                Some(End::Access(a)) => self.access_answered(a, asker.question, Told::Sasl(answer)),
+                Some(other) => {
+                    self.put(asker.conn, other);
+                    self.answers.push_back((asker, Answer::Sasl(answer)));
+                }
+                None => {}
+            },
+            Message::Stored { asker, result } => {
+                if let Some(End::Access(a)) = self.take(asker.conn) {
+                    self.access_answered(a, asker.question, Told::Store(result));
+                }
+            }
+            Message::Delivered { whose, delivered } => self.delivered(whose, delivered),
+            Message::Touched { conn, mailbox } => {
+                if let Some(End::Access(a)) = self.take(conn) {
+                    self.access_touched(a, mailbox);
+                }
+            }
             Message::Lookup { to: LookupTo::Client(asker), answer } => self.client_looked_up(asker, answer),
             Message::Lookup { to: LookupTo::Destination(index), answer } => self.destination_answered(index, answer),
             Message::Drain(until) => self.drain(until),

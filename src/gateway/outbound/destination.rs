@@ -118,7 +118,8 @@ impl Destination {
                 };
                 found(shared, host.port, wanted)
             }
-            Key::Nowhere => (Hosts::Nowhere, shared.found_limits()),
+            // Mail for mailboxes never comes here; were it to, it would wait.
+            Key::Mailboxes | Key::Nowhere => (Hosts::Nowhere, shared.found_limits()),
         };
         Destination {
             key,

@@ -2,6 +2,7 @@
 //!
 //! How it fails: it does not.
 
+use crate::mailstore::replaced::FileError;
 use crate::wire::prep::PrepError;
 use std::fmt;
 use std::path::PathBuf;
@@ -9,20 +10,8 @@ use std::path::PathBuf;
 /// What, where, and what to do.
 #[derive(Debug)]
 pub enum AccountsError {
-    /// The system refused; a retry helps when its cause is gone.
-    Io {
-        /// What was tried, such as `read`.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// Another process holds the lock.
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-    },
+    /// The file cannot be read, locked or replaced.
+    File(FileError),
     /// The file is not what we wrote.
     Corrupt {
         /// The file.
@@ -62,14 +51,7 @@ pub enum AccountsError {
 impl fmt::Display for AccountsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AccountsError::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
-            AccountsError::Locked { path } => {
-                write!(
-                    f,
-                    "{} is locked by another process that changes accounts; try again when it is done",
-                    path.display()
-                )
-            }
+            AccountsError::File(error) => error.fmt(f),
             AccountsError::Corrupt { path, line, what } => {
                 write!(f, "{}:{line}: {what}; mend or remove that line, or restore the file", path.display())
             }
@@ -93,9 +75,15 @@ impl fmt::Display for AccountsError {
 impl std::error::Error for AccountsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            AccountsError::Io { source, .. } => Some(source),
+            AccountsError::File(error) => error.source(),
             AccountsError::BadPassword(why) => Some(why),
             _ => None,
         }
+    }
+}
+
+impl From<FileError> for AccountsError {
+    fn from(error: FileError) -> AccountsError {
+        AccountsError::File(error)
     }
 }

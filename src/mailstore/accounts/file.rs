@@ -1,26 +1,22 @@
 //! The file `accounts`: JSON, one line each; first a header, then the accounts in order of their names.
 //!
-//! It is replaced by write to `accounts.new`, fsync, rename and fsync of the directory, all under `accounts.lock`; a crash
-//! leaves the old file or the new one. How it fails: [`AccountsError`] with file and line; nothing is replaced then.
+//! How it is replaced: [`crate::mailstore::replaced`]. How it fails: [`AccountsError`] with file and line; nothing is
+//! replaced then.
 
 use super::verifier::{Verifiers, check_phc, scram_from_text, scram_to_text};
 use super::{AccountsError, random};
 use crate::base::scram::ScramHash;
+pub(super) use crate::mailstore::replaced::Signature;
+use crate::mailstore::replaced::{Locked, ReplacedFile, Secrecy};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// About 150,000 accounts; a larger file is not ours.
 const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
-/// How long a change waits for another process's change, which takes milliseconds.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
 const FORMAT: &str = "gatepost-accounts";
 const VERSION: u32 = 1;
 
@@ -48,87 +44,37 @@ impl Content {
     }
 }
 
-/// By what a changed file is noticed. Renaming gives a new inode; editing in place gives new times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
-    device: u64,
-    inode: u64,
-    octets: u64,
-    modified_ns: (i64, i64),
-    changed_ns: (i64, i64),
-}
-
-impl Signature {
-    fn of(meta: &fs::Metadata) -> Signature {
-        Signature {
-            device: meta.dev(),
-            inode: meta.ino(),
-            octets: meta.len(),
-            modified_ns: (meta.mtime(), meta.mtime_nsec()),
-            changed_ns: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
-/// Proof that the lock is held; dropping it lets go.
-#[derive(Debug)]
-pub(super) struct Locked {
-    _file: File,
-}
-
 /// The file's place.
 #[derive(Debug)]
-pub(super) struct AccountFile {
-    dir: PathBuf,
-    path: PathBuf,
-}
+pub(super) struct AccountFile(ReplacedFile);
 
 impl AccountFile {
     pub fn new(dir: &Path) -> Result<AccountFile, AccountsError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| AccountsError::Io { doing: "make the directory", path: dir.to_owned(), source })?;
-        Ok(AccountFile { dir: dir.to_owned(), path: dir.join("accounts") })
+        Ok(AccountFile(ReplacedFile::new(dir, "accounts", FILE_OCTETS_MAX, Secrecy::Secret)?))
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn io(&self, doing: &'static str) -> impl FnOnce(std::io::Error) -> AccountsError {
-        let path = self.path.clone();
-        move |source| AccountsError::Io { doing, path, source }
+        self.0.path()
     }
 
     /// The file as it is now; `None` when there is none.
     pub fn signature(&self) -> Option<Signature> {
-        fs::metadata(&self.path).ok().map(|meta| Signature::of(&meta))
+        self.0.signature()
     }
 
     /// Reads all of it; no file means no accounts.
     pub fn load(&self) -> Result<(Option<Signature>, Content), AccountsError> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+        match self.0.load()? {
+            Some((signature, text)) => Ok((Some(signature), self.parse(&text)?)),
+            None => {
                 let decoy_key = random::<32>()?.to_vec();
-                return Ok((None, Content { decoy_key, accounts: BTreeMap::new() }));
+                Ok((None, Content { decoy_key, accounts: BTreeMap::new() }))
             }
-            Err(e) => return Err(self.io("open")(e)),
-        };
-        let meta = file.metadata().map_err(self.io("read"))?;
-        if !meta.is_file() || meta.len() > FILE_OCTETS_MAX {
-            let what = format!("expected a regular file of at most {FILE_OCTETS_MAX} octets");
-            return Err(AccountsError::Corrupt { path: self.path.clone(), line: 1, what });
         }
-        if meta.permissions().mode() & 0o077 != 0 {
-            tracing::warn!("{} can be read by other users; run chmod 600 on it", self.path.display());
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(self.io("read"))?;
-        Ok((Some(Signature::of(&meta)), self.parse(&text)?))
     }
 
     fn parse(&self, text: &str) -> Result<Content, AccountsError> {
-        let corrupt = |line: usize, what: String| AccountsError::Corrupt { path: self.path.clone(), line, what };
+        let corrupt = |line: usize, what: String| AccountsError::Corrupt { path: self.path().to_owned(), line, what };
         let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line)).filter(|(_, l)| !l.trim().is_empty());
         let (at, header) = lines.next().ok_or_else(|| corrupt(1, "the file is empty, its header is missing".into()))?;
         let header: Header = serde_json::from_str(header).map_err(|e| corrupt(at, json_error(&e)))?;
@@ -152,55 +98,12 @@ impl AccountFile {
 
     /// Waits for the lock, not for ever.
     pub fn lock(&self) -> Result<Locked, AccountsError> {
-        let path = self.dir.join("accounts.lock");
-        let io = |source| AccountsError::Io { doing: "lock", path: path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
-        self.give_to_owner(&file);
-        let step = Duration::from_millis(20);
-        let mut waited = Duration::ZERO;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Locked { _file: file }),
-                Err(TryLockError::WouldBlock) if waited < LOCK_WAIT => {
-                    std::thread::sleep(step);
-                    waited += step;
-                }
-                Err(TryLockError::WouldBlock) => return Err(AccountsError::Locked { path }),
-                Err(TryLockError::Error(e)) => return Err(io(e)),
-            }
-        }
+        Ok(self.0.lock()?)
     }
 
     /// Replaces the file. The lock must be held.
-    pub fn store(&self, _held: &Locked, content: &Content) -> Result<Option<Signature>, AccountsError> {
-        let text = emit(content);
-        let new = self.dir.join("accounts.new");
-        match fs::remove_file(&new) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.io("replace")(e)),
-            _ => {} // a crash may have left one; it was never in force
-        }
-        let written = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).and_then(|mut file| {
-            self.give_to_owner(&file);
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            File::open(&self.dir)?.sync_all()
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written.map_err(self.io("replace"))?;
-        Ok(self.signature()) // after the rename, which changes its times
-    }
-
-    /// An administrator who is root must not lock the server out of its own file: it belongs to who owns the directory.
-    fn give_to_owner(&self, file: &File) {
-        if let (Ok(dir), Ok(own)) = (fs::metadata(&self.dir), file.metadata())
-            && dir.uid() != own.uid()
-            && let Err(e) = fchown(file, Some(dir.uid()), Some(dir.gid()))
-        {
-            tracing::warn!("cannot give {} to the owner of its directory: {e}", self.path.display());
-        }
+    pub fn store(&self, held: &Locked, content: &Content) -> Result<Option<Signature>, AccountsError> {
+        Ok(self.0.store(held, &emit(content))?)
     }
 }
 

@@ -80,6 +80,20 @@ pub struct Accounts {
     decoy: OnceLock<Verifiers>,
 }
 
+/// Every account's name at one time.
+#[derive(Clone, Debug)]
+pub(in crate::mailstore) struct Names(Arc<Content>);
+
+impl Names {
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.accounts.keys().map(String::as_str)
+    }
+    /// Whether nothing was read in between.
+    pub fn is_same_reading(&self, other: &Names) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 #[derive(Debug)]
 struct Loaded {
     signature: Option<Signature>,
@@ -151,6 +165,11 @@ impl Accounts {
     pub fn list(&self) -> Vec<AccountSummary> {
         let content = self.fresh();
         content.accounts.iter().map(|(name, verifiers)| verifiers.summary(name)).collect()
+    }
+
+    /// The names as they are now.
+    pub(in crate::mailstore) fn names(&self) -> Names {
+        Names(self.fresh())
     }
 
     /// Whether there is an account of this name (EXTERNAL, and recipients).

@@ -40,7 +40,11 @@ pub const FACTS: &[Fact] = &[
     )
     .settable(|s, g| s.transaction.shape.received_fields = u32::try_from(number(g)).unwrap_or(u32::MAX)),
     Fact::told("message.header_size", Type::Octets, Span::from(Stage::Data), "Size of the header section.", |v| {
-        Value::count(v.state.transaction.shape.header_octets.max(v.headers.len() as u64))
+        // A recording tells the size of a section of which it kept less.
+        Value::count(match v.state.transaction.shape.header_octets {
+            0 => v.headers.len() as u64,
+            told => told,
+        })
     })
     .settable(|s, g| s.transaction.shape.header_octets = number(g)),
 ];

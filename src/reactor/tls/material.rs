@@ -249,6 +249,13 @@ impl ClientTls {
         Ok(ClientTls { config: Arc::new(config), by_name: matches!(verify, Verify::Name { .. }) })
     }
 
+    /// The same, with a whole handshake for every connection.
+    pub fn without_resumption(&self) -> ClientTls {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = rustls::client::Resumption::disabled();
+        ClientTls { config: Arc::new(config), by_name: self.by_name }
+    }
+
     pub(super) fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()
     }

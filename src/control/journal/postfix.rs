@@ -1,0 +1,261 @@
+//! Sessions out of Postfix's log: `smtpd` by its process, messages by their queue ids.
+//!
+//! How it fails: a line of a form that is not known is passed over; a session without its beginning (the log was rotated)
+//! is not made up.
+
+use super::import::{Gather, Mail, Past, SESSIONS_MAX};
+use super::syslog::Entry;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// See the module's head.
+#[derive(Default)]
+pub struct Postfix {
+    /// Sessions that go on, by process.
+    open: HashMap<String, Past>,
+    /// Sessions that are over, by number; some wait for what becomes of their messages.
+    ended: std::collections::BTreeMap<u64, Past>,
+    /// Which message of which session: a process while it is open, a number afterwards.
+    mails: HashMap<String, (Place, usize)>,
+    count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Open(String),
+    Ended(u64),
+}
+
+impl Gather for Postfix {
+    fn line(&mut self, entry: &Entry<'_>) -> bool {
+        let Some(service) = entry.program.strip_prefix("postfix") else { return false };
+        match service.rsplit('/').next() {
+            Some("smtpd") => self.smtpd(entry, service.contains("submission")),
+            Some("cleanup" | "qmgr" | "smtp" | "lmtp" | "local" | "virtual" | "pipe" | "relay" | "error") => {
+                self.queue(entry.message).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    fn over(&mut self, now_ms: u64) -> Vec<Past> {
+        if now_ms == u64::MAX {
+            let rest: Vec<String> = self.open.keys().cloned().collect();
+            rest.into_iter().for_each(|pid| self.end(&pid, None));
+        }
+        let crowded = self.ended.len().saturating_sub(SESSIONS_MAX);
+        let mut over = Vec::new();
+        while let Some(first) = self.ended.first_entry() {
+            if first.get().ended_ms > now_ms && over.len() >= crowded {
+                break;
+            }
+            let (number, past) = first.remove_entry();
+            over.push((number, past));
+        }
+        if !over.is_empty() {
+            let last = over.last().map_or(0, |(n, _)| *n);
+            self.mails.retain(|_, (place, _)| !matches!(place, Place::Ended(n) if *n <= last));
+        }
+        over.into_iter().map(|(_, past)| past).collect()
+    }
+}
+
+impl Postfix {
+    fn smtpd(&mut self, entry: &Entry<'_>, submission: bool) -> bool {
+        let message = entry.message;
+        if let Some(client) = message.strip_prefix("connect from ") {
+            let Some((name, ip)) = client_of(client) else { return false };
+            self.count += 1;
+            let mut past = Past::new(format!("{}-{}", entry.pid, self.count), entry.at_ms, ip);
+            // "unknown" may be a name that was not confirmed, or a lookup that failed: the log does not tell.
+            past.ptr = (name != "unknown").then(|| name.to_ascii_lowercase());
+            past.submission = submission;
+            self.end(entry.pid, None);
+            self.open.insert(entry.pid.to_owned(), past);
+            return true;
+        }
+        if message.starts_with("disconnect from ") {
+            let known = self.open.contains_key(entry.pid);
+            self.end(entry.pid, Some(entry.at_ms));
+            return known;
+        }
+        let Some(past) = self.open.get_mut(entry.pid) else { return false };
+        past.ended_ms = entry.at_ms;
+        if let Some((_, tls)) = message.split_once("TLS connection established from ") {
+            let words: Vec<&str> = tls.split_once("]: ").map_or(tls, |(_, t)| t).split(' ').collect();
+            past.tls = Some(match words.as_slice() {
+                [version, "with", "cipher", cipher, ..] => ((*version).to_owned(), (*cipher).to_owned()),
+                _ => (String::new(), String::new()),
+            });
+            return true;
+        }
+        if message.contains(" authentication failed") && message.starts_with("warning: ") {
+            past.failures.push(entry.at_ms);
+            return true;
+        }
+        let Some((id, rest)) = message.split_once(": ") else { return false };
+        if rest.starts_with("client=") {
+            if let Some(user) = value(rest, "sasl_username=") {
+                past.user = Some(user.to_owned());
+            }
+            past.mails.push(Mail { at_ms: entry.at_ms, taken: true, how: Some("queued"), ..Mail::default() });
+            let place = (Place::Open(entry.pid.to_owned()), past.mails.len() - 1);
+            self.mails.insert(id.to_owned(), place);
+            return true;
+        }
+        let refusal = rest.strip_prefix("reject: ").or_else(|| rest.strip_prefix("milter-reject: "));
+        refusal.is_some_and(|refusal| refused(past, entry.at_ms, refusal))
+    }
+
+    /// `QUEUEID: key=value, …` of the other processes.
+    fn queue(&mut self, message: &str) -> Option<()> {
+        let (id, rest) = message.split_once(": ")?;
+        let (place, index) = self.mails.get(id)?;
+        let past = match place {
+            Place::Open(pid) => self.open.get_mut(pid)?,
+            Place::Ended(number) => self.ended.get_mut(number)?,
+        };
+        let mail = past.mails.get_mut(*index)?;
+        if let Some(text) = rest.strip_prefix("message-id=") {
+            mail.message_id = Some(text.to_owned());
+        } else if rest.starts_with("from=<") {
+            mail.from = Some(bracketed(rest, "from=<")?.to_owned());
+            mail.size = value(rest, "size=").and_then(|n| n.parse().ok());
+        } else if rest.starts_with("to=<") {
+            let to = bracketed(rest, "orig_to=<").or_else(|| bracketed(rest, "to=<"))?;
+            if !mail.to.iter().any(|(t, _)| t == to) {
+                mail.to.push((to.to_owned(), None));
+            }
+            mail.how = match value(rest, "status=").map(|s| s.split(' ').next().unwrap_or(s)) {
+                Some("sent") => Some("delivered"),
+                Some("bounced") if mail.how != Some("delivered") => Some("bounced"),
+                _ => mail.how,
+            };
+        } else {
+            return None;
+        }
+        Some(())
+    }
+
+    fn end(&mut self, pid: &str, at_ms: Option<u64>) {
+        let Some(mut past) = self.open.remove(pid) else { return };
+        past.ended_ms = at_ms.unwrap_or(past.ended_ms);
+        // Ends come in order of time, so numbers are in order of ends.
+        self.count += 1;
+        let number = self.count;
+        for (place, _) in self.mails.values_mut() {
+            if matches!(place, Place::Open(p) if p == pid) {
+                *place = Place::Ended(number);
+            }
+        }
+        self.ended.insert(number, past);
+    }
+}
+
+/// `RCPT from host[ip]: 550 5.1.1 <to>: …; from=<a> to=<b> proto=ESMTP helo=<c>`
+fn refused(past: &mut Past, at_ms: u64, text: &str) -> bool {
+    let Some((stage, rest)) = text.split_once(" from ") else { return false };
+    let Some((_, rest)) = rest.split_once("]: ").or_else(|| rest.split_once(": ")) else { return false };
+    let (reply, facts) = rest.rsplit_once("; ").unwrap_or((rest, ""));
+    if let Some(helo) = bracketed(facts, "helo=<") {
+        past.helo = Some((helo.to_owned(), facts.contains("proto=ESMTP")));
+    }
+    let from = bracketed(facts, "from=<").map(str::to_owned);
+    if let Some(user) = value(facts, "sasl_username=") {
+        past.user = Some(user.to_owned());
+    }
+    match stage {
+        "CONNECT" => past.refused = Some(reply.to_owned()),
+        "RCPT" => {
+            let Some(to) = bracketed(facts, " to=<") else { return false };
+            let same = |m: &&mut Mail| !m.taken && m.refused.is_none() && m.from == from;
+            if past.mails.last_mut().filter(same).is_none() {
+                past.mails.push(Mail { at_ms, from, ..Mail::default() });
+            }
+            if let Some(mail) = past.mails.last_mut() {
+                mail.to.push((to.to_owned(), Some(reply.to_owned())));
+            }
+        }
+        "MAIL" => past.mails.push(Mail { at_ms, from, refused: Some(reply.to_owned()), ..Mail::default() }),
+        "END-OF-MESSAGE" | "DATA" => match past.mails.last_mut() {
+            Some(mail) => {
+                mail.taken = false;
+                mail.text_refused = Some(reply.to_owned());
+                mail.from = mail.from.take().or(from);
+            }
+            None => return false,
+        },
+        _ => return false,
+    }
+    true
+}
+
+/// `name[address]`, perhaps with more behind it.
+fn client_of(text: &str) -> Option<(&str, IpAddr)> {
+    let (name, rest) = text.split_once('[')?;
+    let (ip, _) = rest.split_once(']')?;
+    Some((name, ip.parse().ok()?))
+}
+
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let rest = &text[text.find(key)? + key.len()..];
+    Some(rest.split([',', ';']).next().unwrap_or(rest).trim())
+}
+
+fn bracketed<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let rest = &text[text.find(key)? + key.len()..];
+    rest.split_once('>').map(|(inner, _)| inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::journal::syslog::{Clock, Reader};
+    use crate::policy::journal::{read_event, read_line};
+
+    const LOG: &str = "\
+Nov 23 12:00:00 mx postfix/smtpd[7]: connect from mail.example.net[192.0.2.1]
+Nov 23 12:00:00 mx postfix/smtpd[7]: Anonymous TLS connection established from mail.example.net[192.0.2.1]: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)
+Nov 23 12:00:01 mx postfix/smtpd[8]: connect from unknown[2001:db8::5]
+Nov 23 12:00:01 mx postfix/smtpd[7]: 4Q1: client=mail.example.net[192.0.2.1]
+Nov 23 12:00:01 mx postfix/cleanup[9]: 4Q1: message-id=<1@example.net>
+Nov 23 12:00:01 mx postfix/qmgr[5]: 4Q1: from=<Ann@Example.NET>, size=1234, nrcpt=1 (queue active)
+Nov 23 12:00:02 mx postfix/smtpd[8]: NOQUEUE: reject: RCPT from unknown[2001:db8::5]: 550 5.1.1 <x@example.test>: Recipient address rejected: User unknown; from=<s@spam.example> to=<x@example.test> proto=ESMTP helo=<spam>
+Nov 23 12:00:02 mx postfix/smtpd[8]: warning: unknown[2001:db8::5]: SASL LOGIN authentication failed: x
+Nov 23 12:00:02 mx postfix/smtpd[8]: disconnect from unknown[2001:db8::5] ehlo=1 mail=1 rcpt=0/1 commands=2/3
+Nov 23 12:00:03 mx postfix/smtpd[7]: disconnect from mail.example.net[192.0.2.1] ehlo=2 mail=1 rcpt=1 data=1 quit=1
+Nov 23 12:00:04 mx postfix/smtp[4]: 4Q1: to=<bob@in.example>, orig_to=<bob@example.test>, relay=in.example[192.0.2.9]:25, delay=1, dsn=2.0.0, status=sent (250 ok)
+Nov 23 12:00:04 mx postfix/qmgr[5]: 4Q1: removed
+Nov 23 12:00:05 mx dovecot: something else";
+
+    #[test]
+    fn a_log_becomes_lines_of_a_journal() {
+        let mut reader = Reader::new(2026, &Clock::default());
+        let mut postfix = Postfix::default();
+        let used = LOG.lines().filter(|l| postfix.line(&reader.entry(l).unwrap())).count();
+        assert_eq!(used, 11);
+        assert!(postfix.over(0).is_empty());
+        let past = postfix.over(u64::MAX);
+        let lines: Vec<String> = past.iter().map(|p| String::from_utf8(p.line()).unwrap()).collect();
+        let words = |line: &str| {
+            let mut places = Vec::new();
+            let (head, end) = read_line(line, &mut places).unwrap();
+            assert!(head.missing.iter().any(|m| m == "rcpt.exists") && end.seq > 0);
+            let events = places.iter().map(|p| read_event(line, p).unwrap());
+            let words =
+                events.map(|e| format!("{} {}", e.what.word(), e.said.map_or(String::new(), |s| s.verdict.into())));
+            (head.client.to_string(), words.collect::<Vec<_>>().join(", "))
+        };
+        let (client, spam) = words(&lines[0]);
+        assert_eq!(client, "2001:db8::5");
+        assert_eq!(spam, "connect accept, helo accept, auth accept, mail accept, rcpt reject");
+        let (_, good) = words(&lines[1]);
+        assert_eq!(
+            good,
+            "fact , connect accept, tls , mail accept, rcpt accept, data accept, message accept, settled "
+        );
+        assert!(lines[1].contains("\"from\":\"Ann@example.net\"") && lines[1].contains("\"to\":\"bob@example.test\""));
+        assert!(lines[1].contains("\"how\":\"delivered\"") && lines[1].contains("\"octets\":1234"));
+        assert!(lines[1].contains("\"helo\"]") && !lines[0].contains("\"helo\"]"), "{}", lines[1]);
+    }
+}

@@ -1,0 +1,331 @@
+//! The mailbox lanes: one thread that writes, so that one sync serves every change and delivery that waits; and reading
+//! threads, the accounts shared out among them, so that a slow search in one account holds up neither a delivery nor
+//! (but for those of its shard) another account's reading.
+//!
+//! Sessions watch mailboxes: after each commit the cores of those who watch what was touched are told, which is what
+//! wakes IDLE. How it fails: a full queue is [`StoreError::Busy`] at once; a commit that fails refuses what was in it, and
+//! is logged by the store.
+
+use super::{CoreMail, Message, deliver};
+use crate::base::mailbox::ask::{Change, Delivery, Query, Reply, StoreAsk, StoreError};
+use crate::base::mailbox::{AccountId, MailboxId};
+use crate::gateway::core::Asker;
+use crate::gateway::deliver::Attempt;
+use crate::mailstore::{BackedUp, Delivered, MailReader, MailWriter, Mailstore, MailstoreError, Outcome};
+use crate::reactor::Id;
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Changes and deliveries that wait at most.
+const WRITES_WAITING_MAX: usize = 8192;
+/// Questions that wait for one reading thread at most.
+const READS_WAITING_MAX: usize = 4096;
+/// Changes that go into one commit at most, so that those who wait do not wait for ever.
+const BATCH_MAX: usize = 1024;
+/// Longest sleep: housekeeping happens at least as often.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long an administrator waits for one answer.
+const ADMINISTRATOR_WAIT: Duration = Duration::from_secs(120);
+/// Octets that one round of housekeeping moves at most.
+const TIDY_OCTETS: u64 = 4 << 20;
+
+/// Who waits for a delivery into mailboxes.
+#[derive(Debug)]
+pub(in crate::gateway) enum DeliveryFor {
+    /// A client, for the reply after end of data.
+    Client(Asker),
+    /// The queue, for the fate of an attempt.
+    Attempt(Box<Attempt>),
+}
+
+/// Who waits for an answer, and on which core.
+enum Waiting {
+    Session(u16, Asker),
+    Delivery(u16, DeliveryFor),
+    /// An administrator, who has a thread to wait with.
+    Administrator(Sender<Result<Reply, StoreError>>),
+}
+
+enum Write {
+    Account(String),
+    Change(AccountId, Change),
+    Deliver(Delivery),
+}
+
+enum ToWriter {
+    Write(Waiting, Box<Write>),
+    Backup(PathBuf, Sender<Result<BackedUp, String>>),
+    Stop,
+}
+
+struct Read {
+    whose: Waiting,
+    account: AccountId,
+    query: Query,
+}
+
+/// Which connections want to hear of a mailbox.
+#[derive(Default)]
+struct Watchers(Mutex<HashMap<MailboxId, Vec<(u16, Id)>>>);
+
+/// The queues to the lanes, and what their sessions share.
+pub(in crate::gateway) struct MailboxLanes {
+    writer: Sender<ToWriter>,
+    readers: Vec<Sender<Read>>,
+    watchers: Arc<Watchers>,
+    /// Accounts whose maildrop a POP3 session has for itself (RFC 1939 §4).
+    locked: Mutex<HashSet<AccountId>>,
+    /// Messages delivered since the start.
+    pub delivered: Arc<AtomicU64>,
+}
+
+impl MailboxLanes {
+    /// Starts the threads over `store`. `cores` are the inboxes, by number of the core.
+    pub fn start(
+        store: &dyn Mailstore,
+        readers: usize,
+        cores: &[CoreMail],
+    ) -> Result<(MailboxLanes, Vec<JoinHandle<()>>), MailboxStartError> {
+        let watchers = Arc::new(Watchers::default());
+        let delivered = Arc::new(AtomicU64::new(0));
+        let (writer, queue) = channel::bounded(WRITES_WAITING_MAX);
+        let mut threads = Vec::new();
+        let worker = Writer {
+            store: store.writer()?,
+            cores: cores.to_vec(),
+            watchers: watchers.clone(),
+            waiting: HashMap::new(),
+            next_token: 0,
+            delivered: delivered.clone(),
+        };
+        threads.push(std::thread::Builder::new().name("mailbox".into()).spawn(move || worker.run(&queue))?);
+        let mut shards = Vec::new();
+        for number in 0..readers.max(1) {
+            let (shard, queue) = channel::bounded(READS_WAITING_MAX);
+            let reader = store.reader()?;
+            let cores = cores.to_vec();
+            let thread = std::thread::Builder::new().name(format!("reader{number}"));
+            threads.push(thread.spawn(move || read(reader, &queue, &cores))?);
+            shards.push(shard);
+        }
+        let lanes = MailboxLanes { writer, readers: shards, watchers, locked: Mutex::default(), delivered };
+        Ok((lanes, threads))
+    }
+
+    /// A question or change of a session; its answer now when there is no room for it.
+    pub fn ask(&self, core: u16, asker: Asker, ask: StoreAsk) -> Option<Result<Reply, StoreError>> {
+        let write = match ask {
+            StoreAsk::Query(account, query) => {
+                let shard = &self.readers[account.0 as usize % self.readers.len()];
+                let sent = shard.try_send(Read { whose: Waiting::Session(core, asker), account, query });
+                return sent.is_err().then_some(Err(StoreError::Busy));
+            }
+            StoreAsk::Account { name } => Write::Account(name),
+            StoreAsk::Change(account, change) => Write::Change(account, change),
+        };
+        let request = ToWriter::Write(Waiting::Session(core, asker), Box::new(write));
+        self.writer.try_send(request).is_err().then_some(Err(StoreError::Busy))
+    }
+
+    /// The same for an administrator: waits for the answer.
+    pub fn ask_and_wait(&self, ask: StoreAsk) -> Result<Reply, StoreError> {
+        let (tell, told) = channel::bounded(1);
+        let whose = Waiting::Administrator(tell);
+        let write = |whose, write| self.writer.send(ToWriter::Write(whose, Box::new(write))).is_ok();
+        let sent = match ask {
+            StoreAsk::Query(account, query) => {
+                let shard = &self.readers[account.0 as usize % self.readers.len()];
+                shard.send(Read { whose, account, query }).is_ok()
+            }
+            StoreAsk::Account { name } => write(whose, Write::Account(name)),
+            StoreAsk::Change(account, change) => write(whose, Write::Change(account, change)),
+        };
+        if !sent {
+            return Err(StoreError::Failed);
+        }
+        told.recv_timeout(ADMINISTRATOR_WAIT).unwrap_or(Err(StoreError::Busy))
+    }
+
+    /// A backup into a new directory, between two commits.
+    pub fn back_up(&self, directory: PathBuf) -> Result<BackedUp, String> {
+        let (tell, told) = channel::bounded(1);
+        let ended = |_| "the mailbox lane has ended".to_owned();
+        self.writer.send(ToWriter::Backup(directory, tell)).map_err(|_| ended(()))?;
+        told.recv().map_err(|_| ended(()))?
+    }
+
+    /// Mail for mailboxes; `Err` gives back who waits when there is no room for it.
+    pub fn deliver(&self, core: u16, whose: DeliveryFor, delivery: Delivery) -> Result<(), DeliveryFor> {
+        let request = ToWriter::Write(Waiting::Delivery(core, whose), Box::new(Write::Deliver(delivery)));
+        self.writer.try_send(request).map_err(|error| match error {
+            TrySendError::Full(ToWriter::Write(Waiting::Delivery(_, whose), _))
+            | TrySendError::Disconnected(ToWriter::Write(Waiting::Delivery(_, whose), _)) => whose,
+            // What was sent is what comes back.
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => unreachable!("only a delivery was sent"),
+        })
+    }
+
+    /// A connection wants to hear of `mailbox` from now on, and of `before` no longer.
+    pub fn watch(&self, core: u16, conn: Id, before: Option<MailboxId>, mailbox: Option<MailboxId>) {
+        let mut watchers = self.watchers.0.lock();
+        if let Some(before) = before
+            && let Some(list) = watchers.get_mut(&before)
+        {
+            list.retain(|watcher| *watcher != (core, conn));
+            if list.is_empty() {
+                watchers.remove(&before);
+            }
+        }
+        if let Some(mailbox) = mailbox {
+            watchers.entry(mailbox).or_default().push((core, conn));
+        }
+    }
+
+    /// Takes the maildrop of an account for one session; false when another has it.
+    pub fn lock(&self, account: AccountId) -> bool {
+        self.locked.lock().insert(account)
+    }
+
+    /// Gives a maildrop back.
+    pub fn unlock(&self, account: AccountId) {
+        self.locked.lock().remove(&account);
+    }
+
+    /// Commits what waits and ends. The readers end when the last handle on the lanes is dropped.
+    pub fn stop(&self) {
+        // A writer that has ended needs no telling.
+        let _ = self.writer.send(ToWriter::Stop);
+    }
+}
+
+/// Why the lanes did not start.
+#[derive(Debug)]
+pub(in crate::gateway) struct MailboxStartError(pub String);
+
+impl From<MailstoreError> for MailboxStartError {
+    fn from(error: MailstoreError) -> Self {
+        MailboxStartError(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for MailboxStartError {
+    fn from(error: std::io::Error) -> Self {
+        MailboxStartError(format!("cannot start a thread: {error}"))
+    }
+}
+
+fn read(mut reader: Box<dyn MailReader>, queue: &Receiver<Read>, cores: &[CoreMail]) {
+    for Read { whose, account, query } in queue {
+        let result = reader.answer(account, query);
+        answer(cores, whose, Outcome::Replied(result));
+    }
+}
+
+struct Writer {
+    store: Box<dyn MailWriter>,
+    cores: Vec<CoreMail>,
+    watchers: Arc<Watchers>,
+    waiting: HashMap<u64, Waiting>,
+    next_token: u64,
+    delivered: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<ToWriter>) {
+        let mut busy_tidying = false;
+        loop {
+            let sleep = if busy_tidying { Duration::ZERO } else { IDLE };
+            let first = match queue.recv_timeout(sleep) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let idle = first.is_none();
+            let mut stop = false;
+            // Whatever queued while the last sync ran is the next batch: no timer, no wait.
+            for request in first.into_iter().chain(queue.try_iter().take(BATCH_MAX)) {
+                match request {
+                    ToWriter::Write(whose, write) => self.stage(whose, *write),
+                    ToWriter::Backup(directory, tell) => {
+                        self.commit();
+                        // Whoever asked may have lost patience.
+                        let _ = tell.send(self.store.backup(&directory).map_err(|e| e.to_string()));
+                    }
+                    ToWriter::Stop => stop = true,
+                }
+            }
+            self.commit();
+            if stop {
+                break;
+            }
+            // Housekeeping is for idle moments, in small portions.
+            busy_tidying = idle && self.store.tidy(TIDY_OCTETS);
+        }
+    }
+
+    fn stage(&mut self, whose: Waiting, write: Write) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.waiting.insert(token, whose);
+        match write {
+            Write::Account(name) => self.store.account(token, &name),
+            Write::Change(account, change) => self.store.change(token, account, change),
+            Write::Deliver(delivery) => self.store.deliver(token, delivery),
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let commit = self.store.commit();
+        for (token, outcome) in commit.outcomes {
+            let Some(whose) = self.waiting.remove(&token) else { continue };
+            if let Outcome::Delivered(delivered) = &outcome
+                && delivered.committed.is_some()
+            {
+                self.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            answer(&self.cores, whose, outcome);
+        }
+        debug_assert!(self.waiting.is_empty(), "every change is answered by its commit");
+        let watchers = self.watchers.0.lock();
+        for mailbox in commit.touched {
+            for (core, conn) in watchers.get(&mailbox).into_iter().flatten() {
+                deliver(&self.cores[usize::from(*core)], Message::Touched { conn: *conn, mailbox });
+            }
+        }
+    }
+}
+
+fn answer(cores: &[CoreMail], whose: Waiting, outcome: Outcome) {
+    let (core, message) = match (whose, outcome) {
+        (Waiting::Session(core, asker), Outcome::Replied(result)) => (core, Message::Stored { asker, result }),
+        (Waiting::Delivery(core, whose), Outcome::Delivered(delivered)) => {
+            (core, Message::Delivered { whose, delivered: Some(delivered) })
+        }
+        (Waiting::Administrator(tell), Outcome::Replied(result)) => {
+            // Whoever asked may have lost patience.
+            let _ = tell.send(result);
+            return;
+        }
+        // The store answered something else than was asked: nobody is told that it is done.
+        (Waiting::Session(core, asker), Outcome::Delivered(_)) => {
+            (core, Message::Stored { asker, result: Err(StoreError::Failed) })
+        }
+        (Waiting::Delivery(core, whose), Outcome::Replied(_)) => {
+            (core, Message::Delivered { whose, delivered: None::<Delivered> })
+        }
+        (Waiting::Administrator(tell), Outcome::Delivered(_)) => {
+            let _ = tell.send(Err(StoreError::Failed));
+            return;
+        }
+    };
+    deliver(&cores[usize::from(core)], message);
+}

@@ -1,0 +1,9 @@
+//! NOOP (RFC 1939 §5). How it fails: it does not.
+
+use super::super::session::Session;
+use crate::base::time::Instant;
+use crate::wire::pop3::replies;
+
+pub(super) fn run(session: &mut Session, now: Instant, _argument: &str) {
+    session.respond(now, &replies::noop());
+}
