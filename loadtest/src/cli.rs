@@ -3,18 +3,18 @@
 //! How it fails: 0 success, 1 the run failed or found what must not be (loss, corruption), 2 wrong usage; one line on
 //! standard error says why.
 
-use crate::send::session::{Transfer, Work};
+use crate::cli_read::{AttackArgs, ReadArgs, run_attack, run_read};
+use crate::live::{self, Counters, Show};
+pub use crate::send::args::SendArgs;
 use crate::send::{Options, Pace};
-use crate::sink::{self, Behaviour, Offers};
+pub use crate::sink::args::SinkArgs;
 use crate::stop::Stop;
-use crate::target::{self, Sources};
-use crate::{ledger, measure, report, send};
-use clap::{Args, Parser, Subcommand};
+use crate::{capacity, html, ledger, mailstore, measure, report, scenario, send, sink};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use gatepost::base::knob::{KnobType, Octets, Raw, parse_duration};
-use gatepost::reactor::Io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Load, sink, ledger and measurements for mail servers.
@@ -28,31 +28,45 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Sends mail and times it.
-    Send(SendArgs),
+    Send(Box<SendArgs>),
     /// Takes mail and throws it away.
     Sink(SinkArgs),
-    /// Joins the ledgers of senders and sinks: what was lost, duplicated, corrupted.
+    /// Reads mail over POP3 or IMAP, as users do, and times it.
+    Read(ReadArgs),
+    /// Plays the clients nobody wants: botnets, guessers, slow and empty connections.
+    Attack(AttackArgs),
+    /// Joins the ledgers of senders, sinks and readers: what was lost, duplicated, corrupted, reordered.
     Ledger(LedgerArgs),
+    /// Runs a scenario: kinds of clients, faults, and what must be true afterwards. Without a name, lists them.
+    Scenario(scenario::ScenarioArgs),
+    /// Sends mail while the server is killed and started again; says what was lost after its 250.
+    Crash(scenario::CrashArgs),
+    /// Finds the highest rate at which the expectations hold.
+    Capacity(capacity::CapacityArgs),
+    /// Makes one HTML page of one result, or of two side by side.
+    Report(html::ReportArgs),
     /// Measures servers side by side on the same work.
     Measure(measure::MeasureArgs),
+    /// Measures mailstores side by side: deliveries, IMAP, POP3.
+    Mailstore(mailstore::MailstoreArgs),
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| format!("expected a duration such as \"500ms\" or \"30s\", found {text:?}"))
 }
 
-fn octets(text: &str) -> Result<u64, String> {
+pub(crate) fn octets(text: &str) -> Result<u64, String> {
     Octets::parse(&Raw::Text(text.into())).map(|o| o.0)
 }
 
-fn part(text: &str) -> Result<f64, String> {
+pub(crate) fn part(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(n) if (0.0..=1.0).contains(&n) => Ok(n),
         _ => Err(format!("expected a share from 0 to 1, found {text:?}")),
     }
 }
 
-fn on_off(text: &str) -> Result<bool, String> {
+pub(crate) fn on_off(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -61,128 +75,16 @@ fn on_off(text: &str) -> Result<bool, String> {
 }
 
 #[derive(Args, Debug)]
-struct SinkArgs {
-    /// Address to listen on; port 0 picks one.
-    #[arg(long, default_value = "127.0.0.1:2526")]
-    listen: SocketAddr,
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    cores: usize,
-    /// Driver: auto, uring or epoll.
-    #[arg(long, default_value = "auto")]
-    io: Io,
-    /// Speak LMTP instead of SMTP.
-    #[arg(long)]
-    lmtp: bool,
-    /// Offer PIPELINING: on or off.
-    #[arg(long, default_value = "on", value_parser = on_off, action = clap::ArgAction::Set)]
-    pipelining: bool,
-    /// Offer and take CHUNKING: on or off.
-    #[arg(long, default_value = "on", value_parser = on_off, action = clap::ArgAction::Set)]
-    chunking: bool,
-    /// Limit offered with SIZE; 0 offers SIZE without a limit.
-    #[arg(long, default_value = "0", value_parser = octets)]
-    size: u64,
-    /// Do not offer SIZE.
-    #[arg(long)]
-    no_size: bool,
-    /// How long the reply to each message takes.
-    #[arg(long, default_value = "0ms", value_parser = duration)]
-    delay: Duration,
-    /// Share of recipients refused with 550.
-    #[arg(long, default_value = "0", value_parser = part)]
-    reject_rcpt: f64,
-    /// Share of recipients put off with 450.
-    #[arg(long, default_value = "0", value_parser = part)]
-    defer: f64,
-    /// Share of messages answered by dropping the connection.
-    #[arg(long, default_value = "0", value_parser = part)]
-    disconnect: f64,
-    /// Write down id and checksum of every message.
-    #[arg(long)]
-    ledger: Option<PathBuf>,
-    /// Write the counts as JSON here at the end; `-` is standard output.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-struct SendArgs {
-    /// HOST:PORT; loopback, unless the host is named with --i-own.
-    target: String,
-    /// A host that is not loopback and may be loaded.
-    #[arg(long)]
-    i_own: Vec<String>,
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    cores: usize,
-    /// Driver: auto, uring or epoll.
-    #[arg(long, default_value = "auto")]
-    io: Io,
-    /// Speak LMTP instead of SMTP.
-    #[arg(long)]
-    lmtp: bool,
-    /// Connections at most; a closed loop keeps all of them busy.
-    #[arg(long, short = 'c')]
-    connections: Option<usize>,
-    /// Messages per second, whatever the server does (open loop).
-    #[arg(long, conflicts_with = "hold", allow_negative_numbers = true)]
-    rate: Option<f64>,
-    /// Open the connections and hold them idle for this long.
-    #[arg(long, value_parser = duration)]
-    hold: Option<Duration>,
-    /// Messages in all.
-    #[arg(long, short = 'm')]
-    messages: Option<u64>,
-    /// Seconds in all.
-    #[arg(long, short = 's')]
-    seconds: Option<f64>,
-    /// Octets of a message.
-    #[arg(long, default_value = "10KiB", value_parser = octets)]
-    size: u64,
-    /// Messages after which a connection is closed: 1 is a connection per message, 0 keeps it.
-    #[arg(long, default_value_t = 0)]
-    messages_per_connection: u64,
-    /// Use PIPELINING when it is offered (on), or one command per round trip as smtp-source does (off).
-    #[arg(long, default_value = "on", value_parser = on_off, action = clap::ArgAction::Set)]
-    pipeline: bool,
-    /// Use BDAT when CHUNKING is offered.
-    #[arg(long)]
-    bdat: bool,
-    /// Recipients of a message.
-    #[arg(long, default_value_t = 1)]
-    recipients: usize,
-    /// First recipient; further ones get a number behind the local part.
-    #[arg(long, default_value = "user@example.test")]
-    to: String,
-    /// Sender; empty is the null path.
-    #[arg(long, default_value = "load@load.example.test")]
-    from: String,
-    /// Addresses that connections come from, in turn: a network inside 127.0.0.0/8.
-    #[arg(long)]
-    sources: Option<Sources>,
-    /// Longest silence of the server.
-    #[arg(long, default_value = "60s", value_parser = duration)]
-    timeout: Duration,
-    /// Write down the outcome of every message.
-    #[arg(long)]
-    ledger: Option<PathBuf>,
-    /// Expect the recipient to be refused, then QUIT; one session each.
-    #[arg(long, conflicts_with = "hold")]
-    reject_test: bool,
-    /// Write the result as JSON here; `-` is standard output.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
 struct LedgerArgs {
     /// Ledger of a sender.
     #[arg(long, required = true)]
     sent: Vec<PathBuf>,
     /// Ledger of a sink.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "read")]
     seen: Vec<PathBuf>,
+    /// Ledger of a reader.
+    #[arg(long)]
+    read: Vec<PathBuf>,
     /// Write the account as JSON here; `-` is standard output.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -191,10 +93,17 @@ struct LedgerArgs {
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Send(args) => run_send(args),
-        Command::Sink(args) => run_sink(args),
+        Command::Send(args) => run_send(&args),
+        Command::Sink(args) => run_sink(&args),
+        Command::Read(args) => run_read(&args),
+        Command::Attack(args) => run_attack(&args),
         Command::Ledger(args) => run_ledger(&args),
+        Command::Scenario(args) => scenario::run_scenario(&args),
+        Command::Crash(args) => scenario::run_crash(&args),
+        Command::Capacity(args) => capacity::run(&args),
+        Command::Report(args) => html::run(&args),
         Command::Measure(args) => measure::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Mailstore(args) => mailstore::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|why| {
         eprintln!("gatepost-load: {why}");
@@ -202,97 +111,105 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn run_send(args: SendArgs) -> Result<ExitCode, String> {
-    let target = target::resolve(&args.target, &args.i_own)?;
-    let pace = match (args.rate, args.hold) {
-        (Some(rate), _) if rate > 0.0 && rate.is_finite() => Pace::Open(rate),
-        (Some(rate), _) => return Err(format!("--rate: expected more than 0 messages per second, found {rate}")),
-        (None, Some(_)) => Pace::Hold,
-        (None, None) => Pace::Closed,
-    };
-    let seconds =
-        args.seconds.map(|s| Duration::try_from_secs_f64(s).map_err(|e| format!("--seconds: {e}"))).transpose()?;
-    let duration = args.hold.or(seconds);
-    // An open loop needs room for what waits; a closed loop is as wide as it is told.
-    let connections = args.connections.unwrap_or(if args.rate.is_some() { 1000 } else { 1 });
-    if args.messages.is_none() && duration.is_none() {
-        return Err("expected --messages, --seconds or --hold to say when to end".into());
-    }
-    let options = Options {
-        target,
-        cores: args.cores.max(1),
-        io: args.io,
-        lmtp: args.lmtp,
-        pace,
-        connections,
-        messages: args.messages,
-        duration,
-        size_octets: usize::try_from(args.size).map_err(|e| e.to_string())?,
-        messages_per_connection: args.messages_per_connection,
-        pipeline: args.pipeline,
-        transfer: if args.bdat { Transfer::Bdat } else { Transfer::Data },
-        work: if args.reject_test { Work::Reject } else { Work::Mail },
-        recipients: args.recipients,
-        to: args.to,
-        from: args.from,
-        sources: args.sources,
-        timeout: args.timeout,
-        ledger: args.ledger,
-    };
+fn run_send(args: &SendArgs) -> Result<ExitCode, String> {
+    let counters = Arc::new(Counters::default());
+    let options = Options { counters: Some(counters.clone()), ..args.options()? };
     let stop = Stop::default();
     stop.at_signals();
-    let result = send::run(&options, &stop).map_err(|e| e.to_string())?;
-    match &args.json {
-        Some(path) => report::write_json(&result, path).map_err(|e| e.to_string())?,
-        None => print!("{result}"),
-    }
-    Ok(if result.messages > 0 || pace == Pace::Hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let show = match (args.progress, &args.json) {
+        (true, _) => Show::Program,
+        (false, Some(path)) if path.as_os_str() == "-" => Show::Nothing,
+        _ => Show::Person,
+    };
+    let (result, _) = live::watch(show, "send", options.duration, &counters, || send::run(&options, &stop));
+    let result = result.ok_or("the run panicked")?.map_err(|e| e.to_string())?;
+    save(&result, args.json.as_deref())?;
+    Ok(if result.messages > 0 || options.pace == Pace::Hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_sink(args: SinkArgs) -> Result<ExitCode, String> {
-    let offers = Offers {
-        pipelining: args.pipelining,
-        chunking: args.chunking,
-        size_octets: (!args.no_size).then_some(args.size),
-        lmtp: args.lmtp,
-    };
-    let behaviour = Behaviour {
-        delay: args.delay,
-        reject_rcpt: args.reject_rcpt,
-        defer: args.defer,
-        disconnect: args.disconnect,
-        ..Behaviour::offering(&offers)
-    };
-    let options = sink::Options { listen: args.listen, cores: args.cores, io: args.io, behaviour, ledger: args.ledger };
+fn run_sink(args: &SinkArgs) -> Result<ExitCode, String> {
+    let options = args.options()?;
     let stop = Stop::default();
     stop.at_signals();
     let running = sink::start(&options, &stop).map_err(|e| e.to_string())?;
     // Whoever started the sink with port 0 reads the port here.
     eprintln!("listening on {}", running.address);
     let tally = running.join().map_err(|e| e.to_string())?;
-    match &args.json {
-        Some(path) => report::write_json(&tally, path).map_err(|e| e.to_string())?,
-        None => println!(
-            "{} sessions, {} messages, {} recipients, {} octets; refused {}, deferred {}, dropped {}, errors {}, unmarked {}",
-            tally.sessions,
-            tally.messages,
-            tally.recipients,
-            tally.octets,
-            tally.rejected,
-            tally.deferred,
-            tally.disconnected,
-            tally.errors,
-            tally.unmarked
-        ),
-    }
+    save(&tally, args.json.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_ledger(args: &LedgerArgs) -> Result<ExitCode, String> {
-    let account = ledger::join(&args.sent, &args.seen).map_err(|e| e.to_string())?;
-    match &args.json {
-        Some(path) => report::write_json(&account, path).map_err(|e| e.to_string())?,
-        None => print!("{account}"),
+/// Writes a result as JSON to `path` (`-` is standard output), or as text to standard output.
+pub(crate) fn save<T: serde::Serialize + std::fmt::Display>(value: &T, path: Option<&Path>) -> Result<(), String> {
+    match path {
+        Some(path) => report::write_json(value, path).map_err(|e| e.to_string()),
+        None => {
+            print!("{value}");
+            Ok(())
+        }
     }
-    Ok(if account.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_ledger(args: &LedgerArgs) -> Result<ExitCode, String> {
+    let accounts = ledger::accounts(&args.sent, &args.seen, &args.read).map_err(|e| e.to_string())?;
+    save(&accounts, args.json.as_deref())?;
+    Ok(if accounts.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a subcommand would take these options, and if not, why in one line. What is required may be missing.
+pub(crate) fn check(subcommand: &str, options: &[String]) -> Result<(), String> {
+    let cli = Cli::command();
+    let Some(command) = cli.find_subcommand(subcommand) else { return Err(format!("no subcommand {subcommand}")) };
+    let command = command.clone().mut_args(|a| a.required(false)).no_binary_name(true);
+    // Placeholders of scenarios stand for numbers, addresses and paths; 1 is as good as any of them here.
+    let filled = options.iter().map(|o| without_places(o));
+    match command.try_get_matches_from(filled) {
+        Ok(_) => Ok(()),
+        // What one option needs beside it is for the whole line to say.
+        Err(e) if e.kind() == clap::error::ErrorKind::MissingRequiredArgument => Ok(()),
+        Err(e) => {
+            let text = e.render().to_string();
+            Err(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        }
+    }
+}
+
+fn without_places(text: &str) -> String {
+    let mut parts = text.split('{');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('}') {
+            Some((name, rest)) if !name.is_empty() => filled.extend(["1", rest]),
+            _ => filled.extend(["{", part]),
+        }
+    }
+    filled
+}
+
+/// Whether a subcommand has this option.
+pub(crate) fn takes(subcommand: &str, option: &str) -> bool {
+    let cli = Cli::command();
+    cli.find_subcommand(subcommand).is_some_and(|c| c.get_arguments().any(|a| a.get_long() == Some(option)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_tried_one_by_one() {
+        let one = |o: &str| check("read", &[o.to_owned()]);
+        assert_eq!(one("--rounds=3"), Ok(()));
+        assert_eq!(one("--pause={ms}ms"), Ok(()));
+        assert_eq!(one("--password-file={dir}/p"), Ok(()));
+        assert!(one("--rounds=x").unwrap_err().contains("--rounds"));
+        assert!(one("--round=3").unwrap_err().contains("--round"));
+        assert!(takes("read", "progress") && !takes("read", "nonsense"));
+        assert_eq!(without_places("u{}@x {a}b {"), "u{}@x 1b {");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -7,14 +7,26 @@
 //! How it fails: a run that cannot start says why in one line; trouble with single connections is counted and reported
 //! with the results, since that is what a load test is for.
 
+pub mod attack;
+pub mod capacity;
+pub mod chance;
 pub mod cli;
+mod cli_read;
+pub mod client;
+pub mod corpus;
+pub mod html;
 pub mod ledger;
+pub mod live;
+pub mod mailstore;
 pub mod measure;
 pub mod message;
 pub mod proc;
+pub mod read;
 pub mod report;
+pub mod scenario;
 pub mod send;
 pub mod sink;
+pub mod size;
 pub mod stop;
 mod table;
 pub mod target;

@@ -1,9 +1,12 @@
-//! The messages that are sent: a header with the id, a first body line with the id, and filling shared by all.
+//! The messages that are sent: a header with the id, filling shared by all, a last line with the id; or real ones.
 //!
 //! The checksum covers the body only (everything after the first empty line), since every relay adds header fields. How
 //! it fails: it does not.
 
-use gatepost::base::buf::Segment;
+use crate::corpus::{Corpus, Stored};
+use crate::size::Sizes;
+use fastrand::Rng;
+use gatepost::base::buf::{Chain, Segment};
 use std::sync::Arc;
 
 /// Name of the header field that carries the id.
@@ -37,70 +40,168 @@ impl std::str::FromStr for Id {
     }
 }
 
-/// Makes messages of one size.
+/// Makes messages.
 #[derive(Clone, Debug)]
 pub struct Factory {
-    from: String,
-    to: String,
-    filling: Arc<Vec<u8>>,
-    filling_crc: u32,
+    content: Content,
+    block: Arc<Block>,
+}
+
+/// What messages are made of.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Header, id and filling, of these sizes.
+    Made(Sizes),
+    /// Real messages, with the id in front.
+    Corpus(Arc<Corpus>),
 }
 
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Header and first body line.
-    pub head: Vec<u8>,
-    /// The rest of the body; ends with CRLF; no line begins with a dot.
-    pub filling: Segment,
-    /// Octets in all.
+    /// What is this message's own: the header, or the id's header field of a real one.
+    head: Vec<u8>,
+    rest: Rest,
+    /// Its own last lines. They are last so that their checksum goes on from that of the filling, which is known.
+    tail: Vec<u8>,
+    /// Octets in all, before dots are doubled.
     pub octets: usize,
     /// CRC32C of the body.
     pub crc: u32,
 }
 
+/// The part that is shared with other messages.
+#[derive(Clone, Debug)]
+enum Rest {
+    /// So many octets of the block, again and again; no line begins with a dot.
+    Filling(Arc<Vec<u8>>, usize),
+    /// A real message.
+    Stored(Arc<Stored>),
+}
+
 /// What makes up the filling: lines of text of this many octets with their CRLF, as people's mail has them.
 const LINE_OCTETS: usize = 78;
+/// Lines of the block that fillings are cut from: a multiple of the 26 letters, about a megabyte.
+const BLOCK_LINES: usize = 26 * 517;
 
-impl Factory {
-    /// Messages of about `size` octets (never less than header and first line need).
-    pub fn new(from: &str, to: &str, size: usize) -> Factory {
-        let mut factory = Factory { from: from.to_owned(), to: to.to_owned(), filling: Arc::default(), filling_crc: 0 };
-        // Ids differ in length by a few octets between messages; the size is that of a middling one.
-        let head = factory.head(Id { run: u32::MAX, core: 0, seq: 100_000 }).len();
-        let mut filling = Vec::with_capacity(size);
-        while head + filling.len() < size {
-            let left = size - head - filling.len();
-            let line = left.min(LINE_OCTETS).saturating_sub(2);
-            let letter = b'a' + (filling.len() / LINE_OCTETS % 26) as u8;
-            filling.extend(std::iter::repeat_n(letter, line));
-            filling.extend_from_slice(b"\r\n");
+/// The filling, and what its checksum is after each line.
+#[derive(Debug)]
+struct Block {
+    bytes: Arc<Vec<u8>>,
+    crcs: Vec<u32>,
+}
+
+impl Block {
+    fn new(lines: usize) -> Block {
+        let mut bytes = Vec::with_capacity(lines * LINE_OCTETS);
+        let mut crcs = Vec::with_capacity(lines + 1);
+        crcs.push(0);
+        let mut crc = 0;
+        for line in 0..lines {
+            let start = bytes.len();
+            bytes.extend(std::iter::repeat_n(b'a' + (line % 26) as u8, LINE_OCTETS - 2));
+            bytes.extend_from_slice(b"\r\n");
+            crc = crc32c::crc32c_append(crc, &bytes[start..]);
+            crcs.push(crc);
         }
-        factory.filling_crc = crc32c::crc32c(&filling);
-        factory.filling = Arc::new(filling);
-        factory
+        Block { bytes: Arc::new(bytes), crcs }
     }
 
-    fn head(&self, id: Id) -> Vec<u8> {
-        format!(
-            "From: <{}>\r\nTo: <{}>\r\nSubject: load\r\nMessage-ID: <{id}@load.example.test>\r\n{ID_FIELD}: {id}\r\n\r\n{id}\r\n",
-            self.from, self.to
-        )
-        .into_bytes()
-    }
-
-    /// The message with this id.
-    pub fn message(&self, id: Id) -> Message {
-        let head = self.head(id);
-        let first_line = id_line(&head);
-        let crc = crc32c::crc32c_combine(crc32c::crc32c(first_line), self.filling_crc, self.filling.len());
-        Message { octets: head.len() + self.filling.len(), head, filling: Segment::shared(self.filling.clone()), crc }
+    /// Checksum of this many lines. Small messages have theirs in the table: joining two costs more than sending one.
+    fn crc(&self, lines: usize) -> u32 {
+        let (whole, rest) = (lines / BLOCK_LINES, lines % BLOCK_LINES);
+        if whole == 0 {
+            return self.crcs[rest];
+        }
+        let crc = (1..whole).fold(self.crcs[BLOCK_LINES], |crc, _| {
+            crc32c::crc32c_combine(crc, self.crcs[BLOCK_LINES], self.bytes.len())
+        });
+        crc32c::crc32c_combine(crc, self.crcs[rest], rest * LINE_OCTETS)
     }
 }
 
-/// The body part of a head made above.
-fn id_line(head: &[u8]) -> &[u8] {
-    split(head).1
+impl Factory {
+    /// Messages of about these sizes (never less than header and last line need).
+    pub fn made(sizes: Sizes) -> Factory {
+        // Fixed small messages need only a little of the block.
+        let lines = match sizes {
+            Sizes::Fixed(octets) => BLOCK_LINES.min(octets as usize / LINE_OCTETS + 1),
+            _ => BLOCK_LINES,
+        };
+        Factory { content: Content::Made(sizes), block: Arc::new(Block::new(lines)) }
+    }
+
+    /// Real messages.
+    pub fn of(corpus: Arc<Corpus>) -> Factory {
+        Factory { content: Content::Corpus(corpus), block: Arc::new(Block::new(0)) }
+    }
+
+    /// What the messages are made of.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The message with this id; its size, or which of the real ones it is, comes from `rng`.
+    pub fn message(&self, id: Id, from: &str, to: &str, rng: &mut Rng) -> Message {
+        match &self.content {
+            Content::Made(sizes) => self.filled(id, from, to, sizes.draw(rng)),
+            Content::Corpus(corpus) => {
+                let stored = corpus.draw(rng);
+                let head = format!("{ID_FIELD}: {id}\r\n").into_bytes();
+                let (octets, crc) = (head.len() + stored.plain.len(), stored.crc);
+                Message { head, rest: Rest::Stored(stored), tail: Vec::new(), octets, crc }
+            }
+        }
+    }
+
+    fn filled(&self, id: Id, from: &str, to: &str, octets: usize) -> Message {
+        let head = format!(
+            "From: <{from}>\r\nTo: <{to}>\r\nSubject: load\r\nMessage-ID: <{id}@load.example.test>\r\n{ID_FIELD}: {id}\r\n\r\n"
+        )
+        .into_bytes();
+        let mut tail = format!("{id}\r\n").into_bytes();
+        let left = octets.saturating_sub(head.len() + tail.len());
+        let (mut lines, mut odd) = (left / LINE_OCTETS, left % LINE_OCTETS);
+        if odd == 1 && lines > 0 {
+            // No line has one octet: one line fewer, and one that is an octet longer.
+            (lines, odd) = (lines - 1, LINE_OCTETS + 1);
+        }
+        if odd >= 2 {
+            tail.extend(std::iter::repeat_n(b'-', odd - 2));
+            tail.extend_from_slice(b"\r\n");
+        }
+        let crc = crc32c::crc32c_append(self.block.crc(lines), &tail);
+        let filling = lines * LINE_OCTETS;
+        let octets = head.len() + filling + tail.len();
+        Message { head, rest: Rest::Filling(self.block.bytes.clone(), filling), tail, octets, crc }
+    }
+}
+
+impl Message {
+    /// Appends the message; with dots doubled for DATA (RFC 5321 §4.5.2), as it is for BDAT.
+    pub fn push_into(&self, out: &mut Chain, dots_doubled: bool) {
+        out.push_bytes(&self.head);
+        match &self.rest {
+            Rest::Filling(block, octets) => {
+                let mut left = *octets;
+                while left > 0 {
+                    let end = left.min(block.len());
+                    out.push(Segment::Shared { bytes: block.clone(), start: 0, end });
+                    left -= end;
+                }
+            }
+            Rest::Stored(stored) => {
+                let bytes = stored.stuffed.as_ref().filter(|_| dots_doubled).unwrap_or(&stored.plain);
+                out.push(Segment::shared(bytes.clone()));
+            }
+        }
+        out.push_bytes(&self.tail);
+    }
+
+    /// Whether it needs 8BITMIME (RFC 6152).
+    pub fn is_eight_bit(&self) -> bool {
+        matches!(&self.rest, Rest::Stored(stored) if stored.eight_bit)
+    }
 }
 
 /// Header section with its empty line, and body.
@@ -126,22 +227,46 @@ pub fn id_in(header: &[u8]) -> Option<Id> {
 mod tests {
     use super::*;
 
+    fn whole(message: &Message, dots_doubled: bool) -> Vec<u8> {
+        let mut out = Chain::new();
+        message.push_into(&mut out, dots_doubled);
+        out.to_vec()
+    }
+
     #[test]
     fn a_message_has_its_size_and_carries_its_id_and_checksum() {
-        for size in [0, 500, 1000, 10_240, 100_000] {
-            let factory = Factory::new("a@example.test", "b@example.test", size);
+        let mut rng = Rng::with_seed(1);
+        let sizes = [0, 500, 501, 577, 578, 579, 1000, 10_240, 100_000, 1_048_476, 3_000_000];
+        for (factory, size) in sizes.iter().flat_map(|n| {
+            let range = Sizes::Uniform(*n, *n);
+            [(Factory::made(Sizes::Fixed(*n)), *n), (Factory::made(range), *n)]
+        }) {
             let id = Id { run: 7, core: 1, seq: 123_456 };
-            let m = factory.message(id);
-            let mut all = m.head.clone();
-            all.extend_from_slice(m.filling.as_slice());
+            let m = factory.message(id, "a@example.test", "b@example.test", &mut rng);
+            let all = whole(&m, true);
             assert_eq!(all.len(), m.octets);
-            assert!(size < 500 || (all.len() as i64 - size as i64).abs() <= 8, "{size}: {}", all.len());
+            assert!(size < 500 || all.len() as u64 == size, "{size}: {}", all.len());
             let (header, body) = split(&all);
             assert_eq!(id_in(header), Some(id));
-            assert_eq!(crc32c::crc32c(body), m.crc);
+            assert_eq!(crc32c::crc32c(body), m.crc, "{size}");
             assert!(all.ends_with(b"\r\n") && !all.split(|b| *b == b'\n').any(|l| l.starts_with(b".")));
             assert!(all.split(|b| *b == b'\n').all(|l| l.len() <= 998));
         }
+    }
+
+    #[test]
+    fn a_real_message_carries_its_id_and_is_otherwise_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        std::fs::write(&path, "Subject: caf\u{e9}\n\n.hidden\ntext\n").unwrap();
+        let factory = Factory::of(Arc::new(Corpus::load(&path).unwrap().0));
+        let id = Id { run: 7, core: 1, seq: 5 };
+        let m = factory.message(id, "", "", &mut Rng::with_seed(1));
+        let plain = format!("{ID_FIELD}: {id}\r\nSubject: caf\u{e9}\r\n\r\n.hidden\r\ntext\r\n");
+        assert_eq!((whole(&m, false), m.octets), (plain.clone().into_bytes(), plain.len()));
+        assert_eq!(whole(&m, true), plain.replace("\r\n.hid", "\r\n..hid").into_bytes());
+        assert_eq!(m.crc, crc32c::crc32c(split(plain.as_bytes()).1));
+        assert!(m.is_eight_bit());
     }
 
     #[test]

@@ -6,13 +6,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-/// Processor time of the calling thread.
-pub fn thread_cpu() -> Duration {
-    let nanos = fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|text| text.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0);
-    Duration::from_nanos(nanos)
+/// Processor time of the calling thread, and how long it was ready to run while its core had other work.
+pub fn thread_times() -> (Duration, Duration) {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let mut nanos = text.split_whitespace().map(|n| Duration::from_nanos(n.parse().unwrap_or(0)));
+    (nanos.next().unwrap_or_default(), nanos.next().unwrap_or_default())
 }
 
 /// One line of /proc/PID/stat.

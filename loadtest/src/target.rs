@@ -1,21 +1,25 @@
 //! Whom the load may hit: loopback, or a host that was named with `--i-own`.
 //!
-//! How it fails: any other target is refused with what to do about it.
+//! How it fails: any other target is refused with what to do about it, before its name is looked up anywhere.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// The address of `target` (`HOST:PORT`), when it is loopback or its host is among `owned`.
 pub fn resolve(target: &str, owned: &[String]) -> Result<SocketAddr, String> {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host).trim_matches(['[', ']']);
+    let refused =
+        || format!("{host} is not loopback; if the machine is yours and may be loaded, say so with --i-own {host}");
+    let is_owned = owned.iter().any(|o| o.eq_ignore_ascii_case(host));
+    // Only names that may be loaded are looked up: the network is asked nothing else.
+    if !is_owned && host.parse::<IpAddr>().is_err() && !host.eq_ignore_ascii_case("localhost") && target.contains(':') {
+        return Err(refused());
+    }
     let address = target
         .to_socket_addrs()
         .map_err(|e| format!("target {target:?}: {e} (expected HOST:PORT)"))?
         .next()
         .ok_or_else(|| format!("target {target:?} has no address"))?;
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host).trim_matches(['[', ']']);
-    if address.ip().is_loopback() || owned.iter().any(|o| o.eq_ignore_ascii_case(host)) {
-        return Ok(address);
-    }
-    Err(format!("{host} is not loopback; if the machine is yours and may be loaded, say so with --i-own {host}"))
+    if address.ip().is_loopback() || is_owned { Ok(address) } else { Err(refused()) }
 }
 
 /// Local addresses that connections come from, in turn: all of an IPv4 network inside 127.0.0.0/8.
@@ -62,6 +66,9 @@ mod tests {
         assert!(resolve("192.0.2.1:25", &[]).unwrap_err().contains("--i-own 192.0.2.1"));
         assert!(resolve("192.0.2.1:25", &["192.0.2.1".into()]).is_ok());
         assert!(resolve("192.0.2.1:25", &["192.0.2.2".into()]).is_err());
+        assert!(resolve("localhost:25", &[]).is_ok());
+        let unasked = resolve("mx.example.test:25", &[]).unwrap_err();
+        assert!(unasked.contains("--i-own mx.example.test"), "{unasked}");
         assert!(resolve("127.0.0.1", &[]).unwrap_err().contains("HOST:PORT"));
     }
 

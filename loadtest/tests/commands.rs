@@ -95,12 +95,63 @@ fn sink_send_and_ledger_as_processes() {
 }
 
 #[test]
+fn a_run_with_everything_as_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let users = path("users", "ann:secret\nbob:geheim\n");
+    let mbox = path("mbox", "From a@b Mon\nSubject: one\n\n.dot\n\nFrom a@b Tue\nSubject: two\n\ntwo\n");
+    let curve = path("curve.toml", "points = [[0, 20], [2, 60]]\n[[burst]]\nat = 1\nseconds = 0.2\nadd = 50\n");
+    let (sent, seen, hgrm) = (dir.path().join("sent"), dir.path().join("seen"), dir.path().join("hgrm"));
+    let sink = Sink::start(&[
+        "--starttls",
+        "--password-file",
+        &users,
+        "--delay",
+        "lognormal:5ms,0.5",
+        "--fault",
+        "rcpt:451:0.2",
+        "--ledger",
+        seen.to_str().unwrap(),
+    ]);
+    let output = load()
+        .args(["send", &sink.address, "--starttls", "0.5", "--auth", "0.5", "--password-file", &users])
+        .args(["--curve", &curve, "--arrivals", "poisson", "--corpus", &mbox, "--bdat"])
+        .args(["--senders", "100", "--mailboxes", "1000", "--zipf", "1", "--domain", "a.test", "--domain", "b.test"])
+        .args(["--messages-per-connection", "2", "--retries", "20", "--retry-pause", "50ms", "--seed", "7"])
+        .args(["--sources", "127.8.0.0/24", "--json", "-", "--ledger", sent.to_str().unwrap()])
+        .args(["--hgrm", hgrm.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let report = json(&output);
+    let messages = report["messages"].as_u64().unwrap();
+    assert!((50..150).contains(&messages) && report["refused"] == 0, "about 90: {report}");
+    assert_eq!(report["errors"], serde_json::json!({}), "{report}");
+    assert!(report["retried"].as_u64().unwrap() > 2, "{report}");
+    let tally = sink.finish();
+    assert_eq!((&tally["messages"], &tally["errors"]), (&report["messages"], &0.into()), "{tally}");
+    assert!(tally["tls_sessions"].as_u64().unwrap() > 5 && tally["logins"].as_u64().unwrap() > 5, "{tally}");
+    let join = load().args(["ledger", "--json", "-", "--sent"]).arg(&sent).arg("--seen").arg(&seen).output().unwrap();
+    let account = json(&join);
+    assert_eq!((&account["accepted"], &account["lost"]), (&report["messages"], &0.into()), "{account}");
+    assert_eq!(account["corrupted_messages"], 0, "dots and line ends came through: {account}");
+    assert!(hgrm.join("latency.hgrm").is_file() && hgrm.join("tls.hgrm").is_file());
+}
+
+#[test]
 fn wrong_usage_is_told_in_one_line() {
     for (args, wanted) in [
         (vec!["send", "192.0.2.1:25", "-m", "1"], "--i-own 192.0.2.1"),
-        (vec!["send", "127.0.0.1:25"], "--messages, --seconds or --hold"),
+        (vec!["send", "127.0.0.1:25"], "--messages, --seconds"),
         (vec!["send", "127.0.0.1:25", "-m", "1", "--rate", "-5"], "--rate"),
+        (vec!["send", "127.0.0.1:25", "-m", "1", "--size", "huge"], "expected a size"),
+        (vec!["send", "127.0.0.1:25", "--curve", "/nonexistent"], "curve /nonexistent"),
+        (vec!["send", "127.0.0.1:25", "-m", "1", "--auth"], "--password-file"),
         (vec!["sink", "--reject-rcpt", "2"], "expected a share from 0 to 1"),
+        (vec!["sink", "--fault", "rcpt:250"], "expected STAGE:ACTION:SHARE"),
         (vec!["measure", "--what", "everything"], "expected some of cut-through"),
         (vec!["ledger", "--sent", "/nonexistent", "--seen", "/nonexistent"], "ledger /nonexistent"),
     ] {

@@ -5,11 +5,13 @@
 
 use gatepost::reactor::{Driver, Io, ReactorKnobs};
 use gatepost_load::ledger;
+use gatepost_load::message::Content;
 use gatepost_load::report::SendReport;
 use gatepost_load::send::session::{Transfer, Work};
 use gatepost_load::send::{self, Options, Pace};
 use gatepost_load::sink::session::Tally;
 use gatepost_load::sink::{self, Behaviour, Offers};
+use gatepost_load::size::Sizes;
 use gatepost_load::stop::Stop;
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +46,10 @@ fn with_sink(
     (report, running.finish().unwrap())
 }
 
+fn octets(n: u64) -> Content {
+    Content::Made(Sizes::Fixed(n))
+}
+
 fn run(options: Options) -> SendReport {
     send::run(&options, &Stop::default()).unwrap()
 }
@@ -72,7 +78,7 @@ fn every_mode_loses_nothing_under_both_drivers() {
                     pipeline,
                     transfer,
                     messages_per_connection: per_connection,
-                    size_octets: size,
+                    content: octets(size),
                     recipients: 2,
                     cores: 2,
                     ledger: Some(sent.clone()),
@@ -100,23 +106,30 @@ fn every_mode_loses_nothing_under_both_drivers() {
     }
 }
 
+/// How often something may be slower than it should: tests run beside others, and on machines that do other things.
+const TRIES: usize = 8;
+
 #[test]
 fn a_known_delay_is_the_latency_that_is_measured() {
     for io in drivers() {
-        let slow = Behaviour { delay: Duration::from_millis(40), ..Behaviour::default() };
-        let (report, _) = with_sink(io, slow, None, |o| {
-            run(Options { connections: 10, messages: Some(200), size_octets: 1000, ..o })
-        });
-        assert!((39.0..60.0).contains(&report.latency.p50_ms), "{io:?}: {}", report.latency);
-        // Ten connections, 40 ms each: 250 a second.
-        assert!((180.0..260.0).contains(&report.messages_per_s), "{io:?}: {}", report.messages_per_s);
+        let measured = || {
+            let slow = Behaviour { delay: Duration::from_millis(40).into(), ..Behaviour::default() };
+            let (report, _) = with_sink(io, slow, None, |o| {
+                run(Options { connections: 10, messages: Some(200), content: octets(1000), ..o })
+            });
+            // Ten connections, 40 ms each: 250 a second. It cannot be faster; a busy machine may be slower.
+            assert!(report.latency.p50_ms > 39.0, "{io:?}: {}", report.latency);
+            assert!(report.messages_per_s < 260.0, "{io:?}: {}", report.messages_per_s);
+            report.latency.p50_ms < 60.0 && report.messages_per_s > 180.0
+        };
+        assert!((0..TRIES).any(|_| measured()), "{io:?}: slower than the delay each time");
     }
 }
 
 #[test]
 fn an_open_loop_counts_the_wait_for_a_server_that_is_too_slow() {
     for io in drivers() {
-        let slow = Behaviour { delay: Duration::from_millis(20), ..Behaviour::default() };
+        let slow = Behaviour { delay: Duration::from_millis(20).into(), ..Behaviour::default() };
         // One connection does 50 a second; 100 a second are asked for, so after one second half of them wait.
         let (report, _) = with_sink(io, slow, None, |o| {
             run(Options {
@@ -124,7 +137,7 @@ fn an_open_loop_counts_the_wait_for_a_server_that_is_too_slow() {
                 connections: 1,
                 messages: None,
                 duration: Some(Duration::from_secs(1)),
-                size_octets: 1000,
+                content: octets(1000),
                 ..o
             })
         });
@@ -137,19 +150,22 @@ fn an_open_loop_counts_the_wait_for_a_server_that_is_too_slow() {
 #[test]
 fn an_open_loop_keeps_its_rate() {
     for io in drivers() {
-        let (report, _) = with_sink(io, Behaviour::default(), None, |o| {
-            run(Options {
-                pace: Pace::Open(500.0),
-                connections: 50,
-                messages: None,
-                duration: Some(Duration::from_secs(1)),
-                size_octets: 1000,
-                ..o
-            })
-        });
-        assert_eq!(report.messages, 500, "{io:?}: {report:?}");
-        assert!((450.0..550.0).contains(&report.messages_per_s), "{io:?}: {report:?}");
-        assert!(report.latency.p50_ms < 50.0, "{io:?}: {}", report.latency);
+        let measured = || {
+            let (report, _) = with_sink(io, Behaviour::default(), None, |o| {
+                run(Options {
+                    pace: Pace::Open(500.0),
+                    connections: 50,
+                    messages: None,
+                    duration: Some(Duration::from_secs(1)),
+                    content: octets(1000),
+                    ..o
+                })
+            });
+            assert_eq!(report.messages, 500, "{io:?}: {report:?}");
+            assert!(report.messages_per_s < 550.0, "{io:?}: {report:?}");
+            report.messages_per_s > 450.0 && report.latency.p50_ms < 50.0
+        };
+        assert!((0..TRIES).any(|_| measured()), "{io:?}: late each time");
     }
 }
 
@@ -160,7 +176,7 @@ fn shares_of_trouble_come_out_as_they_went_in() {
     for io in drivers() {
         let bad = Behaviour { reject_rcpt: 0.2, disconnect: 0.1, ..Behaviour::default() };
         let (report, tally) = with_sink(io, bad, Some(&seen), |o| {
-            run(Options { connections: 5, messages: Some(1000), size_octets: 600, ledger: Some(sent.clone()), ..o })
+            run(Options { connections: 5, messages: Some(1000), content: octets(600), ledger: Some(sent.clone()), ..o })
         });
         assert_eq!(report.messages, tally.messages, "{io:?}");
         assert_eq!(report.refused, tally.rejected, "{io:?}");

@@ -6,7 +6,7 @@
 //! How it fails: a server that is not on this machine is `skipped: …`; a trial that fails is said and left out; nothing
 //! measured at all is an error.
 
-mod peer;
+pub(crate) mod peer;
 mod table;
 mod trial;
 
@@ -21,7 +21,7 @@ use trial::{Trial, Work};
 #[derive(Args, Debug)]
 pub struct MeasureArgs {
     /// What to measure, separated by commas: cut-through (a connection per message), cut-through-kept, plain and
-    /// plain-kept (one command per round trip, as smtp-source), spool, reject, idle.
+    /// plain-kept (one command per round trip, as smtp-source), spool, reject, idle, idle-tls.
     #[arg(long, value_delimiter = ',', default_value = "cut-through,cut-through-kept,spool,reject,idle")]
     what: Vec<String>,
     /// Servers, separated by commas; those that make no sense for a measurement are left out of it.
@@ -136,7 +136,8 @@ pub struct Measured {
 }
 
 /// The names `--what` takes.
-const KNOWN: [&str; 7] = ["cut-through", "cut-through-kept", "plain", "plain-kept", "spool", "reject", "idle"];
+const KNOWN: [&str; 8] =
+    ["cut-through", "cut-through-kept", "plain", "plain-kept", "spool", "reject", "idle", "idle-tls"];
 
 /// A rate this close to the harness's own is the harness's.
 const DIRECT_SHARE_MAX: f64 = 0.9;
@@ -152,11 +153,11 @@ fn work(name: &str, args: &MeasureArgs) -> Result<Work, String> {
         "plain-kept" => (format!("-c {c} --pipeline off {common}"), false, None),
         "spool" => (format!("-c 64 {common}"), true, None),
         "reject" => (format!("-c {c} --reject-test --pipeline off --to nobody@elsewhere.test {common}"), false, None),
-        "idle" => {
+        "idle" | "idle-tls" => {
             let n = args.idle_connections;
-            // Time to come up, then a while in which memory is read.
-            let hold = 5 + n / 1000;
-            (format!("--hold {hold}s --sources 127.8.0.0/16"), false, Some(n))
+            // Time to come up (with TLS, about a thousand handshakes a second), then a while in which memory is read.
+            let (hold, tls) = if name == "idle" { (5 + n / 1000, "") } else { (10 + n / 500, "--starttls") };
+            (format!("--hold {hold}s {tls} --sources 127.8.0.0/16"), false, Some(n))
         }
         _ => return Err(format!("--what: expected some of {}, found {name:?}", KNOWN.join(", "))),
     };
@@ -175,9 +176,12 @@ fn holdable(peer: Peer, asked: u64, descriptors: u64) -> u64 {
 /// Whether `peer` can do `work` at all.
 fn fits(peer: Peer, work: &Work) -> bool {
     match peer {
-        // A proxy keeps nothing and refuses nothing; one straight into the sink has no server to measure.
+        // A proxy keeps nothing, refuses nothing and begins no TLS in the middle; one straight into the sink has no server to
+        // measure.
         Peer::Direct | Peer::Haproxy => {
-            !work.spool && work.name != "reject" && (peer == Peer::Haproxy || work.hold.is_none())
+            !work.spool
+                && !["reject", "idle-tls"].contains(&work.name.as_str())
+                && (peer == Peer::Haproxy || work.hold.is_none())
         }
         // A process per connection: 20,000 of them are not the question.
         Peer::Postfix => work.hold.is_none(),

@@ -104,7 +104,7 @@ fn failed(e: impl std::fmt::Display) -> Missing {
 }
 
 /// A port that was free just now.
-pub(super) fn free_port() -> std::io::Result<SocketAddr> {
+pub(crate) fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
@@ -124,7 +124,12 @@ fn gatepost(
         .args(["serve", "--domain", "example.test", "--hostname", "edge.example.test", "--log-level", "error"])
         .args(["--mode", mode, "--io", &setting.io, "--cores", &setting.cores.to_string()])
         .args(["--backend", &backend.to_string(), "--listen", &format!("mx={address}")])
-        .args(["--listen", "submission=off", "--listen", "submissions=off", "--listen", "lmtp=off"])
+        .args(
+            ["submission", "submissions", "lmtp", "pop3", "pop3s", "imap", "imaps"]
+                .map(|l| format!("--listen={l}=off")),
+        )
+        // The descriptors are the limit, as for the others.
+        .args(["--set", &format!("server.connections_max={}", setting.descriptors)])
         .arg("--data")
         .arg(dir.join("data"))
         .args(&setting.gatepost_args);
@@ -247,7 +252,7 @@ impl Drop for Server {
 }
 
 /// SIGTERM.
-pub(super) fn terminate(pid: u32) {
+pub(crate) fn terminate(pid: u32) {
     signal(pid, "TERM");
 }
 

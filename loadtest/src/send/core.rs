@@ -1,12 +1,17 @@
 //! One core of the sender: opens connections, hands messages out, carries bytes, counts.
 //!
 //! How it fails: only the driver as a whole or the ledger end it; a connection that cannot be made is counted and tried
-//! again after a pause, so that a server that is down does not turn the harness into a busy loop.
+//! again after a pause, so that a server that is down does not turn the harness into a busy loop. When for the longest
+//! silence allowed no session got as far as its first message, what is left is given up.
 
-use super::schedule::{Pace, Schedule};
-use super::session::{Next, Outcome, Script, Session, Shared, Verdict, Work};
+use super::conn::{Conn, TlsStart};
+use super::phases::Phase;
+use super::schedule::Schedule;
+use super::script::{Feed, Job, Next, Outcome, Script, Shared, Verdict, Work};
+use super::session::Session;
 use super::tally::Tally;
 use crate::ledger::{Fate, Pen};
+use crate::live::Counters;
 use crate::stop::Stop;
 use crate::table::Table;
 use crate::target::Sources;
@@ -27,58 +32,52 @@ const SWEEP: Duration = Duration::from_millis(250);
 
 /// What a core is started with.
 pub(super) struct Start {
-    pub target: SocketAddr,
     pub knobs: ReactorKnobs,
     pub script: Arc<Script>,
     pub schedule: Schedule,
-    pub pace: Pace,
-    pub connections: usize,
-    pub sources: Option<Sources>,
-    pub first_source: u64,
-    pub timeout: Duration,
+    pub aim: Aim,
+    pub tls: Option<TlsStart>,
     pub pen: Option<Pen>,
+    pub counters: Option<Arc<Counters>>,
     pub stop: Stop,
 }
 
-struct Conn {
-    session: Session,
-    opened: Instant,
-    last_heard: Instant,
-    up: bool,
-    idle: bool,
-    closing: bool,
-    sending: bool,
-    queued: Chain,
+/// Where connections go, and how many.
+pub(super) struct Aim {
+    pub target: SocketAddr,
+    pub connections: usize,
+    pub sources: Option<Sources>,
+    /// Number of the core's first connection.
+    pub first_connection: u64,
+    /// Longest silence.
+    pub timeout: Duration,
+    /// How often, and after what pause, a message that was put off (4xx) is tried again.
+    pub retries: u32,
+    pub retry_pause: Duration,
 }
 
 struct Core {
     driver: Driver,
     conns: Table<Conn>,
     idle: Vec<Id>,
-    /// Connections whose EHLO has not been answered.
+    /// Connections that may not send messages yet.
     rising: usize,
     script: Arc<Script>,
     schedule: Schedule,
     tally: Tally,
     outcomes: Vec<Outcome>,
     aim: Aim,
+    tls: Option<TlsStart>,
+    counters: Option<Arc<Counters>>,
+    plain: Vec<u8>,
     no_connect_before: Instant,
     opened: u64,
-}
-
-/// What of [`Start`] is looked at during the run.
-struct Aim {
-    target: SocketAddr,
-    pace: Pace,
-    connections: usize,
-    sources: Option<Sources>,
-    first_source: u64,
-    timeout: Duration,
+    /// When there was nothing to do, or a session became ready, for the last time.
+    last_good: Instant,
 }
 
 pub(super) fn run(start: Start) -> io::Result<Tally> {
-    let Start { target, knobs, script, schedule, pace, connections, sources, first_source, timeout, mut pen, stop } =
-        start;
+    let Start { knobs, script, schedule, aim, tls, mut pen, counters, stop } = start;
     let (driver, _) = Driver::open(&knobs)?;
     stop.wake(driver.waker());
     let mut core = Core {
@@ -90,34 +89,39 @@ pub(super) fn run(start: Start) -> io::Result<Tally> {
         schedule,
         tally: Tally::default(),
         outcomes: Vec::new(),
-        aim: Aim { target, pace, connections, sources, first_source, timeout },
+        aim,
+        tls,
+        counters,
+        plain: Vec::new(),
         no_connect_before: Instant::ZERO,
         opened: 0,
+        last_good: clock::now(),
     };
-    let cpu_before = crate::proc::thread_cpu();
+    let before = crate::proc::thread_times();
     core.work(&stop, pen.as_mut())?;
-    core.tally.cpu = crate::proc::thread_cpu().saturating_sub(cpu_before);
+    let after = crate::proc::thread_times();
+    core.tally.cpu = after.0.saturating_sub(before.0);
+    core.tally.cpu_wait = after.1.saturating_sub(before.1);
     Ok(core.tally)
 }
 
 impl Core {
     fn work(&mut self, stop: &Stop, mut pen: Option<&mut Pen>) -> io::Result<()> {
         let began = clock::now();
+        let mut turned = began;
         let mut batch = Vec::new();
         let mut sweep_at = began + SWEEP;
         loop {
             let now = clock::now();
+            self.tally.turn.record(now.since(turned));
             if stop.is_stopped() {
                 self.schedule.stop();
             }
             let late = &mut self.tally.late;
             self.schedule.tick(now, |d| late.record(d));
-            self.open_connections(now)?;
+            self.open_connections(now);
             self.wake_idle(now);
-            if self.conns.len() == 0
-                && !self.schedule.wants()
-                && self.schedule.next().is_none_or(|_| self.schedule.left() == 0)
-            {
+            if self.conns.len() == 0 && self.schedule.is_done() {
                 break;
             }
             if now >= sweep_at {
@@ -125,11 +129,13 @@ impl Core {
                 sweep_at = now + SWEEP;
             }
             self.driver.poll(&mut batch, Some(self.wait(now, sweep_at)))?;
-            let now = clock::now();
-            batch.drain(..).for_each(|done| self.done(done, now));
-            self.account(now, pen.as_deref_mut())?;
+            turned = clock::now();
+            batch.drain(..).for_each(|done| self.done(done, turned));
+            self.account(turned, began, pen.as_deref_mut())?;
         }
+        self.tally.series.finish();
         self.tally.elapsed = self.tally.last.max(began).since(began);
+        self.tally.ran = clock::now().since(began);
         pen.map_or(Ok(()), Pen::flush)
     }
 
@@ -145,30 +151,27 @@ impl Core {
         until - now
     }
 
-    fn open_connections(&mut self, now: Instant) -> io::Result<()> {
+    fn open_connections(&mut self, now: Instant) {
         while self.wants_connection(now) {
-            let source = self.aim.sources.as_ref().map(|s| s.nth(self.aim.first_source + self.opened));
+            let number = self.aim.first_connection + self.opened;
+            let source = self.aim.sources.as_ref().map(|s| s.nth(number));
             self.opened += 1;
             match self.driver.connect(self.aim.target, source) {
                 Ok(id) => {
                     self.rising += 1;
-                    self.conns.insert(id, Conn::new(now));
+                    let plan = self.script.openings.plan(self.script.seed, number);
+                    self.conns.insert(id, Conn::new(plan, now));
                 }
                 Err(e) => self.connect_failed(&e, now),
             }
         }
-        Ok(())
     }
 
     fn wants_connection(&self, now: Instant) -> bool {
         if now < self.no_connect_before || self.rising >= CONNECTING_MAX || self.conns.len() >= self.aim.connections {
             return false;
         }
-        match self.aim.pace {
-            Pace::Closed => self.schedule.wants() && (self.rising as u64) < self.schedule.left(),
-            Pace::Open(_) => self.schedule.waiting() > self.rising + self.idle.len(),
-            Pace::Hold => self.schedule.wants(),
-        }
+        self.schedule.is_holding() || self.schedule.ready() > (self.rising + self.idle.len()) as u64
     }
 
     fn connect_failed(&mut self, error: &io::Error, now: Instant) {
@@ -178,11 +181,11 @@ impl Core {
 
     /// Gives due messages to idle connections, and says goodbye on all of them at the end.
     fn wake_idle(&mut self, now: Instant) {
-        let over = self.schedule.next().is_none() || (self.schedule.left() == 0 && self.schedule.waiting() == 0);
-        while over || self.schedule.waiting() > 0 {
+        while self.schedule.waiting() > 0 || self.schedule.is_done() {
             let Some(id) = self.idle.pop() else { return };
             let Some(conn) = self.conns.get_mut(id).filter(|c| c.idle && !c.closing) else { continue };
             conn.idle = false;
+            conn.last_heard = now;
             self.drive(id, now, |session, shared| session.wake(shared));
         }
     }
@@ -190,12 +193,12 @@ impl Core {
     fn done(&mut self, done: Done, now: Instant) {
         match done {
             Done::Connected { conn, result } => self.connected(conn, result, now),
-            Done::Recv { conn, buf } => {
-                let Some(c) = self.conns.get_mut(conn).filter(|c| !c.closing) else { return };
-                c.last_heard = now;
-                self.drive(conn, now, |session, shared| session.input(&buf, shared));
+            Done::Recv { conn, buf } => self.received(conn, &buf, now),
+            Done::Sent { conn, result, .. } => {
+                if let Some(chain) = self.conns.get_mut(conn).and_then(|c| c.sent(result.is_ok())) {
+                    self.driver.send(conn, chain);
+                }
             }
-            Done::Sent { conn, result, .. } => self.sent(conn, result.is_ok()),
             Done::RecvEnd { conn, why } => {
                 let what = match why {
                     End::Eof => "closed by the server".to_owned(),
@@ -212,38 +215,92 @@ impl Core {
 
     fn connected(&mut self, id: Id, result: io::Result<()>, now: Instant) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        match result {
-            Ok(()) => {
-                conn.up = true;
-                conn.last_heard = now;
-                self.tally.sessions += 1;
-                self.driver.recv(id, true);
-            }
-            Err(e) => {
-                self.connect_failed(&e, now);
-                self.close(id, Close::Reset);
-            }
+        if let Err(e) = result {
+            self.connect_failed(&e, now);
+            return self.close(id, Close::Reset);
         }
+        conn.last_heard = now;
+        conn.session.greeting_from(now);
+        self.tally.sessions += 1;
+        self.tally.phases.record(Phase::Connect, now.since(conn.opened));
+        self.driver.recv(id, true);
+        if conn.implicit {
+            self.start_tls(id, now);
+        }
+    }
+
+    fn start_tls(&mut self, id: Id, now: Instant) {
+        let (Some(conn), Some(start)) = (self.conns.get_mut(id), &self.tls) else { return };
+        let mut out = Chain::new();
+        let begun = conn.start_tls(start, now, &mut out);
+        self.send(id, out);
+        if let Err(why) = begun {
+            self.lose(id, &why, Close::Reset, now);
+        }
+    }
+
+    fn received(&mut self, id: Id, bytes: &[u8], now: Instant) {
+        let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
+        conn.last_heard = now;
+        if !conn.is_secure() {
+            return self.drive(id, now, |session, shared| session.input(bytes, shared));
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        let mut out = Chain::new();
+        let arrived = conn.received(bytes, &mut plain, &mut out);
+        self.send(id, out);
+        if let Some((began, facts)) = arrived.handshake {
+            self.tally.phases.record(Phase::Tls, now.since(began));
+            self.tally.tls(facts.as_ref());
+            let binding = facts.map(|f| f.channel_binding);
+            self.drive(id, now, |session, shared| session.tls_started(binding, shared));
+        }
+        if !plain.is_empty() {
+            self.drive(id, now, |session, shared| session.input(&plain, shared));
+        }
+        if let Some(why) = arrived.end {
+            self.lose(id, &why, Close::Graceful, now);
+        }
+        plain.clear();
+        self.plain = plain;
     }
 
     /// Runs the session, sends what it says, does what it asks for.
     fn drive(&mut self, id: Id, now: Instant, step: impl FnOnce(&mut Session, &mut Shared<'_>) -> Next) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        let full = self.conns.len() >= self.aim.connections;
+        let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
         let was_ready = conn.session.is_ready();
         let mut out = Chain::new();
         // A closed loop's first message includes the connection, when every message has its own.
-        let since = if self.script.messages_per_connection == 1 { conn.opened } else { now };
-        let schedule = &mut self.schedule;
-        let mut feed = || schedule.feed(since);
-        let mut shared =
-            Shared { now, script: &self.script, feed: &mut feed, outcomes: &mut self.outcomes, out: &mut out };
+        let fresh = self.script.messages_per_connection == 1 || self.script.work == Work::Login;
+        let since = if fresh { conn.opened } else { now };
+        let chain = self.script.from_free || full;
+        let (schedule, counters) = (&mut self.schedule, &self.counters);
+        let mut feed = || {
+            let feed = schedule.feed(since);
+            if let (Some(counters), Feed::Job(Job { tries: 0, .. })) = (counters, &feed) {
+                counters.begun();
+            }
+            feed
+        };
+        let mut shared = Shared {
+            now,
+            script: &self.script,
+            feed: &mut feed,
+            chain,
+            outcomes: &mut self.outcomes,
+            phases: &mut self.tally.phases,
+            out: &mut out,
+        };
         let next = step(&mut conn.session, &mut shared);
+        let wire = conn.encrypted(out);
         if !was_ready && conn.session.is_ready() {
             self.rising -= 1;
+            self.last_good = now;
             self.tally.setup.record(now.since(conn.opened));
             self.tally.held_max = self.tally.held_max.max((self.conns.len() - self.rising) as u64);
         }
-        self.say(id, out);
+        self.send(id, wire);
         match next {
             Next::Wait => {}
             Next::Idle => {
@@ -252,36 +309,25 @@ impl Core {
                     self.idle.push(id);
                 }
             }
+            Next::StartTls => self.start_tls(id, now),
             Next::Close => self.close(id, Close::Graceful),
             Next::Refused(code) => {
                 self.tally.reply(code);
                 self.lose(id, "session refused", Close::Graceful, now);
                 self.no_connect_before = now + CONNECT_PAUSE;
             }
+            Next::Unfit(why) => {
+                self.lose(id, why, Close::Graceful, now);
+                self.no_connect_before = now + CONNECT_PAUSE;
+            }
             Next::Broken => self.lose(id, "malformed reply", Close::Reset, now),
         }
     }
 
-    fn say(&mut self, id: Id, out: Chain) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if out.is_empty() || conn.closing {
-            return;
-        }
-        if conn.sending {
-            return conn.queued.append(out);
-        }
-        conn.sending = true;
-        self.driver.send(id, out);
-    }
-
-    fn sent(&mut self, id: Id, whole: bool) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.sending = false;
-        // A failed send shows as the end of reception, too, with what the server still said before.
-        if whole && !conn.queued.is_empty() && !conn.closing {
-            conn.sending = true;
-            let queued = std::mem::take(&mut conn.queued);
-            self.driver.send(id, queued);
+    fn send(&mut self, id: Id, wire: Chain) {
+        let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
+        if let Some(chain) = conn.queue(wire) {
+            self.driver.send(id, chain);
         }
     }
 
@@ -289,10 +335,17 @@ impl Core {
     fn lose(&mut self, id: Id, why: &str, how: Close, now: Instant) {
         let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
         let mut out = Chain::new();
-        let mut feed = || super::session::Feed::Over;
+        let mut feed = || Feed::Over;
         let before = self.outcomes.len();
-        let mut shared =
-            Shared { now, script: &self.script, feed: &mut feed, outcomes: &mut self.outcomes, out: &mut out };
+        let mut shared = Shared {
+            now,
+            script: &self.script,
+            feed: &mut feed,
+            chain: false,
+            outcomes: &mut self.outcomes,
+            phases: &mut self.tally.phases,
+            out: &mut out,
+        };
         conn.session.lost(&mut shared);
         // After its farewell the server may close without another word.
         if self.outcomes.len() > before || !conn.session.is_parting() {
@@ -303,6 +356,11 @@ impl Core {
 
     fn close(&mut self, id: Id, how: Close) {
         let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
+        if how == Close::Graceful {
+            let farewell = conn.farewell();
+            self.send(id, farewell);
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.closing = true;
         if !conn.session.is_ready() {
             self.rising -= 1;
@@ -310,7 +368,7 @@ impl Core {
         self.driver.close(id, how);
     }
 
-    /// Ends what has been silent for too long.
+    /// Ends what has been silent for too long, and the run when no session is of any use for so long.
     fn sweep(&mut self, now: Instant) {
         let timeout = self.aim.timeout;
         let late: Vec<Id> = self
@@ -320,45 +378,45 @@ impl Core {
             .map(|(id, _)| id)
             .collect();
         late.into_iter().for_each(|id| self.lose(id, "timed out", Close::Reset, now));
+        if self.schedule.ready() == 0 || self.conns.len() > self.rising {
+            self.last_good = now;
+        } else if now.since(self.last_good) > timeout {
+            self.tally.error("gave up: no session came up".into());
+            self.tally.not_sent += self.schedule.waiting() as u64;
+            self.schedule.stop();
+        }
     }
 
-    /// Counts what has ended, and writes it down.
-    fn account(&mut self, now: Instant, pen: Option<&mut Pen>) -> io::Result<()> {
+    /// Counts what has ended, and writes it down; what was put off is tried again.
+    fn account(&mut self, now: Instant, began: Instant, mut pen: Option<&mut Pen>) -> io::Result<()> {
         if self.outcomes.is_empty() {
             return Ok(());
         }
         self.tally.last = now;
-        let rcpts = self.script.rcpts.len() as u32;
-        let reject = self.script.work == Work::Reject;
-        for o in &self.outcomes {
-            self.tally.count(o, reject);
-        }
-        if let Some(pen) = pen {
-            for o in &self.outcomes {
-                let (fate, recipients) = match o.verdict {
-                    Verdict::Accepted(n) => (Fate::Accepted, n),
-                    Verdict::Refused(_) | Verdict::NotSent => (Fate::Refused, rcpts),
-                    Verdict::Unknown => (Fate::Unknown, rcpts),
-                };
+        let rcpts = self.script.envelopes.recipients();
+        let outcomes = std::mem::take(&mut self.outcomes);
+        for o in &outcomes {
+            let again = matches!(o.verdict, Verdict::Refused(400..=499)) && o.job.tries < self.aim.retries;
+            if again && self.schedule.put_off(o.job, now + self.aim.retry_pause) {
+                self.tally.retried += 1;
+                continue;
+            }
+            let good = self.tally.count(o, self.script.work == Work::Reject, now.since(began));
+            if let Some(counters) = &self.counters {
+                if good { counters.done(o.latency) } else { counters.error() }
+            }
+            let (fate, recipients) = match o.verdict {
+                _ if self.script.work == Work::Login => continue,
+                Verdict::Accepted(n) => (Fate::Accepted, n),
+                Verdict::Refused(_) | Verdict::NotSent => (Fate::Refused, rcpts),
+                Verdict::Unknown => (Fate::Unknown, rcpts),
+            };
+            if let Some(pen) = pen.as_deref_mut() {
                 pen.write(fate, o.job.id, o.crc, recipients)?;
             }
         }
+        self.outcomes = outcomes;
         self.outcomes.clear();
         Ok(())
-    }
-}
-
-impl Conn {
-    fn new(now: Instant) -> Conn {
-        Conn {
-            session: Session::new(),
-            opened: now,
-            last_heard: now,
-            up: false,
-            idle: false,
-            closing: false,
-            sending: false,
-            queued: Chain::new(),
-        }
     }
 }

@@ -1,140 +1,28 @@
-//! One connection of the sender: an SMTP or LMTP client as a machine that times every message it sends.
+//! One connection of the sender: an SMTP or LMTP client as a machine that times every message it sends and every reply.
 //!
 //! With pipelining a message costs one round trip: its body and the next message's envelope travel together (RFC 2920
 //! §3.1 allows the content to begin a group), and a last QUIT goes with the last body. Without it, one command at a time,
-//! as `smtp-source` does. How it fails: what the server refuses is an [`Outcome`]; a reply that is none ends the
-//! connection with [`Next::Broken`].
+//! as `smtp-source` does. What happens before the first message is in `opening`, messages are in `transaction`. How it
+//! fails: what the server refuses is an [`Outcome`]; a reply that is none ends the connection with [`Next::Broken`].
 
-use crate::message::{Factory, Message};
-use gatepost::base::buf::{Chain, Segment};
+use super::opening::Opening;
+use super::phases::Phase;
+pub use super::script::*;
+use crate::message::Message;
 use gatepost::base::time::Instant;
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
 
-/// Longest reply line taken (RFC 5321 §4.5.3.1.5 says 512).
-const LINE_OCTETS_MAX: usize = 4096;
+/// Longest reply line taken (RFC 5321 §4.5.3.1.5 says 512; challenges of SASL may be longer).
+const LINE_OCTETS_MAX: usize = 16 * 1024;
 
-/// How a message is handed over.
+/// A reply that is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
-    /// DATA.
-    Data,
-    /// BDAT when the server offers CHUNKING, DATA otherwise.
-    Bdat,
-}
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Messages, as many as a connection carries.
-    Mail,
-    /// Recipients that are refused: MAIL, RCPT, QUIT.
-    Reject,
-}
-
-/// What all connections of a run share.
-#[derive(Clone, Debug)]
-pub struct Script {
-    /// LMTP instead of SMTP.
-    pub lmtp: bool,
-    /// Whether PIPELINING is used when offered.
-    pub pipeline: bool,
-    /// DATA or BDAT.
-    pub transfer: Transfer,
-    /// What connections do.
-    pub work: Work,
-    /// Messages after which a connection is closed; 0 keeps it.
-    pub messages_per_connection: u64,
-    /// Whether a message's time begins when its connection is free (closed loop), although its envelope may travel
-    /// before that; in an open loop it begins with its place in the schedule.
-    pub from_free: bool,
-    /// `MAIL FROM:<…>` with its line end.
-    pub mail: Vec<u8>,
-    /// `RCPT TO:<…>` lines with their line ends.
-    pub rcpts: Vec<Vec<u8>>,
-    /// Makes the messages.
-    pub factory: Factory,
-}
-
-/// A message to send, and since when it should have been on its way.
-#[derive(Clone, Copy, Debug)]
-pub struct Job {
-    /// Its id.
-    pub id: crate::message::Id,
-    /// Latency counts from here.
-    pub scheduled: Instant,
-}
-
-/// What the schedule has for a connection that is ready.
-#[derive(Clone, Copy, Debug)]
-pub enum Feed {
-    /// Send this.
-    Job(Job),
-    /// Nothing is due; wait.
-    Later,
-    /// There is nothing more to come.
-    Over,
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// 2xx for this many recipients.
-    Accepted(u32),
-    /// Refused with this code.
-    Refused(u16),
-    /// Handed over, and no reply came.
-    Unknown,
-    /// The connection was lost before the message was handed over.
-    NotSent,
-}
-
-/// The end of a message.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    /// Which.
-    pub job: Job,
-    /// Its body's checksum.
-    pub crc: u32,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// From its schedule to the last reply.
-    pub latency: Duration,
-}
-
-/// What the caller has to do after an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Go on.
-    Wait,
-    /// Nothing is due: give it a job later ([`Session::wake`]).
-    Idle,
-    /// Done with: close.
-    Close,
-    /// The server refused the whole session with this code: close.
-    Refused(u16),
-    /// The server said what is no reply: close.
-    Broken,
-}
-
-/// Where a session reaches its surroundings.
-pub struct Shared<'a> {
-    /// Now.
-    pub now: Instant,
-    /// The run.
-    pub script: &'a Script,
-    /// Where jobs come from.
-    pub feed: &'a mut dyn FnMut() -> Feed,
-    /// Where outcomes go.
-    pub outcomes: &'a mut Vec<Outcome>,
-    /// What is to be sent.
-    pub out: &'a mut Chain,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
+pub(super) enum Expect {
     Greeting,
     Hello,
+    StartTls,
+    Auth,
     Mail,
     Rcpt,
     Data,
@@ -144,59 +32,66 @@ enum Expect {
 }
 
 #[derive(Debug)]
-struct Transaction {
-    job: Job,
-    message: Message,
-    asked: u32,
-    accepted: u32,
+pub(super) struct Transaction {
+    pub job: Job,
+    pub lines: Arc<Lines>,
+    pub message: Message,
+    pub asked: u32,
+    pub accepted: u32,
     /// Final replies still to come, and how many were good.
-    finals: u32,
-    delivered: u32,
-    refusal: Option<u16>,
-    handed_over: bool,
+    pub finals: u32,
+    pub delivered: u32,
+    pub refusal: Option<u16>,
+    pub handed_over: bool,
+}
+
+/// What the server offers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offered {
+    pub pipelining: bool,
+    pub chunking: bool,
+    pub eight_bit: bool,
+    pub starttls: bool,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
-    expect: VecDeque<Expect>,
+    /// Replies that are owed, and since when.
+    expect: VecDeque<(Expect, Instant)>,
     /// At most two: the one whose body is under way, and the one whose envelope follows it.
-    transactions: VecDeque<Transaction>,
+    pub(super) transactions: VecDeque<Transaction>,
     line: Vec<u8>,
     started: u64,
-    pipelining: bool,
-    chunking: bool,
-    ready: bool,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Session::new()
-    }
+    pub(super) offered: Offered,
+    /// Gone when the first message may be sent.
+    pub(super) opening: Option<Box<Opening>>,
 }
 
 impl Session {
-    /// Before the greeting.
-    pub fn new() -> Session {
+    /// Of a connection that stands since `now`. With implicit TLS the greeting counts from [`Session::tls_started`].
+    pub fn new(plan: Plan, now: Instant) -> Session {
         Session {
-            expect: VecDeque::from([Expect::Greeting]),
+            expect: VecDeque::from([(Expect::Greeting, now)]),
             transactions: VecDeque::with_capacity(2),
             line: Vec::new(),
             started: 0,
-            pipelining: false,
-            chunking: false,
-            ready: false,
+            offered: Offered::default(),
+            opening: Some(Box::new(Opening::new(plan))),
         }
     }
 
-    /// Whether EHLO has been answered.
+    /// Whether messages may be sent: greeting, EHLO, TLS and login are done. A login that is itself what is tested counts
+    /// as a message.
     pub fn is_ready(&self) -> bool {
-        self.ready
+        self.opening.as_ref().is_none_or(|opening| opening.job.is_some())
     }
 
-    /// Whether nothing but the reply to QUIT is missing.
+    /// Whether nothing but the reply to QUIT is missing, or nothing at all.
     pub fn is_parting(&self) -> bool {
-        self.transactions.is_empty() && self.expect.front().is_none_or(|e| *e == Expect::Quit)
+        // An idle session may be closed by the server as well.
+        let nothing_else = self.expects_next().map_or(self.is_ready(), |e| e == Expect::Quit);
+        self.transactions.is_empty() && nothing_else
     }
 
     /// The server said `input`.
@@ -216,6 +111,8 @@ impl Session {
             match step {
                 Next::Wait => {}
                 Next::Idle => next = Next::Idle,
+                // RFC 3207 §4: the next octets are the handshake's; words in between are somebody else's.
+                Next::StartTls if !rest.is_empty() => return Next::Broken,
                 end => return end,
             }
         }
@@ -233,50 +130,58 @@ impl Session {
 
     /// The connection is gone: what was handed over without a reply is unknown, the rest was not sent.
     pub fn lost(&mut self, shared: &mut Shared<'_>) {
+        if let Some(job) = self.opening.as_mut().and_then(|opening| opening.job.take()) {
+            self.opening = None;
+            Opening::end_login(job, Verdict::NotSent, shared);
+        }
         for t in std::mem::take(&mut self.transactions) {
             let verdict = if t.handed_over { Verdict::Unknown } else { Verdict::NotSent };
             t.end(verdict, shared);
         }
     }
 
+    pub(super) fn expect(&mut self, what: Expect, now: Instant) {
+        self.expect.push_back((what, now));
+    }
+
+    /// What the reply after this one is for.
+    pub(super) fn expects_next(&self) -> Option<Expect> {
+        self.expect.front().map(|(e, _)| *e)
+    }
+
+    /// What the last reply is for.
+    pub(super) fn expects_last(&self) -> Option<Expect> {
+        self.expect.back().map(|(e, _)| *e)
+    }
+
+    /// The greeting counts from here.
+    pub(super) fn greeting_from(&mut self, now: Instant) {
+        self.expect.iter_mut().filter(|(e, _)| *e == Expect::Greeting).for_each(|(_, since)| *since = now);
+    }
+
     fn reply_line(&mut self, line: &[u8], shared: &mut Shared<'_>) -> Next {
         let (Some(code), Some(last)) = (code(line), line.get(3).map(|b| *b != b'-')) else { return Next::Broken };
-        if self.expect.front() == Some(&Expect::Hello) && code == 250 {
+        if self.expects_next() == Some(Expect::Hello) && code == 250 {
             self.extension(&line[4..]);
         }
         if !last {
             return Next::Wait;
         }
         match self.expect.pop_front() {
-            Some(expected) => self.reply(expected, code, shared),
+            Some((expected, since)) => self.reply(expected, since, code, &line[4..], shared),
             None => Next::Refused(code), // 421 out of turn (RFC 5321 §3.8)
         }
     }
 
-    fn extension(&mut self, text: &[u8]) {
-        let word = text.split(|b| b.is_ascii_whitespace()).next().unwrap_or_default();
-        self.pipelining |= word.eq_ignore_ascii_case(b"PIPELINING");
-        self.chunking |= word.eq_ignore_ascii_case(b"CHUNKING");
-    }
-
-    fn reply(&mut self, expected: Expect, code: u16, shared: &mut Shared<'_>) -> Next {
+    fn reply(&mut self, expected: Expect, since: Instant, code: u16, text: &[u8], shared: &mut Shared<'_>) -> Next {
+        if let Some(phase) = phase(expected).filter(|_| code != 334) {
+            shared.phases.record(phase, shared.now.since(since));
+        }
         match expected {
-            Expect::Greeting | Expect::Hello if code / 100 != 2 => Next::Refused(code),
-            Expect::Greeting => {
-                shared.out.push_bytes(if shared.script.lmtp {
-                    b"LHLO load.example.test\r\n"
-                } else {
-                    b"EHLO load.example.test\r\n"
-                });
-                self.expect.push_back(Expect::Hello);
-                Next::Wait
-            }
-            Expect::Hello => {
-                self.ready = true;
-                self.pipelining &= shared.script.pipeline;
-                self.chunking &= shared.script.transfer == Transfer::Bdat;
-                self.proceed(shared)
-            }
+            Expect::Greeting => self.greeting(code, shared),
+            Expect::Hello => self.hello_reply(code, shared),
+            Expect::StartTls => self.starttls_reply(code),
+            Expect::Auth => self.auth_reply(code, text, since, shared),
             Expect::Mail => self.mail_reply(code, shared),
             Expect::Rcpt => self.rcpt_reply(code, shared),
             Expect::Data => self.data_reply(code, shared),
@@ -292,13 +197,13 @@ impl Session {
         }
     }
 
-    fn may_start(&self, script: &Script) -> bool {
+    pub(super) fn may_start(&self, script: &Script) -> bool {
         script.messages_per_connection == 0 || self.started < script.messages_per_connection
     }
 
     /// Begins the next message, or waits, or says goodbye.
-    fn proceed(&mut self, shared: &mut Shared<'_>) -> Next {
-        if self.expect.back() == Some(&Expect::Quit) {
+    pub(super) fn proceed(&mut self, shared: &mut Shared<'_>) -> Next {
+        if self.expects_last() == Some(Expect::Quit) {
             return Next::Wait;
         }
         if !self.may_start(shared.script) {
@@ -314,18 +219,22 @@ impl Session {
         }
     }
 
-    fn quit(&mut self, shared: &mut Shared<'_>) -> Next {
+    pub(super) fn quit(&mut self, shared: &mut Shared<'_>) -> Next {
         shared.out.push_bytes(b"QUIT\r\n");
-        self.expect.push_back(Expect::Quit);
+        self.expect(Expect::Quit, shared.now);
         Next::Wait
     }
 
-    fn start(&mut self, job: Job, shared: &mut Shared<'_>) {
+    pub(super) fn start(&mut self, job: Job, shared: &mut Shared<'_>) {
         self.started += 1;
         let script = shared.script;
+        let mut rng = job.generator(script.seed);
+        let lines = script.envelopes.draw(&mut rng);
+        let message = script.factory.message(job.id, &lines.from, &lines.to, &mut rng);
         let mut t = Transaction {
             job,
-            message: script.factory.message(job.id),
+            lines,
+            message,
             asked: 0,
             accepted: 0,
             finals: 0,
@@ -333,191 +242,33 @@ impl Session {
             refusal: None,
             handed_over: false,
         };
-        shared.out.push_bytes(&script.mail);
-        self.expect.push_back(Expect::Mail);
-        if self.pipelining {
-            script.rcpts.iter().for_each(|r| shared.out.push_bytes(r));
-            self.expect.extend(script.rcpts.iter().map(|_| Expect::Rcpt));
-            t.asked = script.rcpts.len() as u32;
+        shared.out.push_bytes(&t.lines.mail);
+        let eight_bit = self.offered.eight_bit && t.message.is_eight_bit();
+        shared.out.push_bytes(if eight_bit { b" BODY=8BITMIME\r\n" } else { b"\r\n" }); // RFC 6152 §2
+        self.expect(Expect::Mail, shared.now);
+        if self.offered.pipelining {
+            t.lines.rcpts.iter().for_each(|r| shared.out.push_bytes(r));
+            t.asked = t.lines.rcpts.len() as u32;
+            (0..t.asked).for_each(|_| self.expect(Expect::Rcpt, shared.now));
             self.end_of_envelope(&mut t, shared);
         }
         self.transactions.push_back(t);
     }
-
-    /// What follows the recipients in the same group.
-    fn end_of_envelope(&mut self, t: &mut Transaction, shared: &mut Shared<'_>) {
-        match shared.script.work {
-            Work::Reject => {
-                self.quit(shared);
-            }
-            Work::Mail if self.chunking && !shared.script.lmtp => {
-                shared.out.push_bytes(format!("BDAT {} LAST\r\n", t.message.octets).as_bytes());
-                t.push_body(shared.out);
-                t.finals = 1;
-                self.expect.push_back(Expect::Final);
-            }
-            Work::Mail => {
-                shared.out.push_bytes(b"DATA\r\n");
-                self.expect.push_back(Expect::Data);
-            }
-        }
-    }
-
-    fn mail_reply(&mut self, code: u16, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.back_mut() else { return Next::Broken };
-        if code / 100 != 2 {
-            t.refusal.get_or_insert(code);
-        }
-        match (self.pipelining, code / 100) {
-            (true, _) => Next::Wait,
-            (false, 2) => self.next_rcpt(shared),
-            (false, _) => self.refused(shared),
-        }
-    }
-
-    fn next_rcpt(&mut self, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.back_mut() else { return Next::Broken };
-        let Some(rcpt) = shared.script.rcpts.get(t.asked as usize) else { return Next::Broken };
-        t.asked += 1;
-        shared.out.push_bytes(rcpt);
-        self.expect.push_back(Expect::Rcpt);
-        Next::Wait
-    }
-
-    fn rcpt_reply(&mut self, code: u16, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.back_mut() else { return Next::Broken };
-        if code / 100 == 2 {
-            t.accepted += 1;
-        } else {
-            t.refusal.get_or_insert(code);
-        }
-        let all = shared.script.rcpts.len() as u32;
-        if shared.script.work == Work::Reject && (!self.pipelining || self.expect.front() != Some(&Expect::Rcpt)) {
-            return self.reject_done(all, shared);
-        }
-        if self.pipelining {
-            return Next::Wait;
-        }
-        if t.asked < all {
-            return self.next_rcpt(shared);
-        }
-        if t.accepted == 0 {
-            return self.refused(shared);
-        }
-        if self.chunking {
-            let mut t = self.transactions.pop_back();
-            if let Some(t) = &mut t {
-                self.end_of_envelope(t, shared);
-            }
-            self.transactions.extend(t);
-        } else {
-            shared.out.push_bytes(b"DATA\r\n");
-            self.expect.push_back(Expect::Data);
-        }
-        Next::Wait
-    }
-
-    /// In a test of refusals the last answer to RCPT is the end of the message.
-    fn reject_done(&mut self, all: u32, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.back_mut() else { return Next::Broken };
-        if t.asked < all {
-            return self.next_rcpt(shared);
-        }
-        let Some(t) = self.transactions.pop_back() else { return Next::Broken };
-        let verdict = t.refusal.map_or(Verdict::Accepted(0), Verdict::Refused);
-        t.end(verdict, shared);
-        if self.pipelining { Next::Wait } else { self.quit(shared) }
-    }
-
-    fn data_reply(&mut self, code: u16, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.back_mut() else { return Next::Broken };
-        if code != 354 {
-            t.refusal.get_or_insert(code);
-            return self.refused(shared);
-        }
-        if t.accepted == 0 {
-            // RFC 2920 §3.1: a server that takes DATA without recipients gets an empty message.
-            t.finals = 1;
-        } else {
-            t.push_body(shared.out);
-            t.finals = if shared.script.lmtp { t.accepted } else { 1 };
-        }
-        let finals = t.finals;
-        shared.out.push(Segment::Static(b".\r\n"));
-        (0..finals).for_each(|_| self.expect.push_back(Expect::Final));
-        // The next envelope, or the farewell, rides along.
-        if !self.pipelining || self.expect.back() == Some(&Expect::Quit) {
-            return Next::Wait;
-        }
-        if !self.may_start(shared.script) {
-            return self.quit(shared);
-        }
-        if let Feed::Job(job) = (shared.feed)() {
-            self.start(job, shared);
-        }
-        Next::Wait
-    }
-
-    fn final_reply(&mut self, code: u16, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.front_mut() else { return Next::Broken };
-        t.finals = t.finals.saturating_sub(1);
-        if code / 100 == 2 {
-            t.delivered += 1;
-        } else {
-            t.refusal.get_or_insert(code);
-        }
-        if t.finals > 0 {
-            return Next::Wait;
-        }
-        let Some(t) = self.transactions.pop_front() else { return Next::Broken };
-        // One reply stands for all recipients, except in LMTP (RFC 2033 §4.2).
-        let recipients = if shared.script.lmtp { t.delivered } else { t.accepted };
-        let accepted = t.delivered > 0 && t.accepted > 0;
-        let bad_chunk = self.chunking && !accepted;
-        let verdict =
-            if accepted { Verdict::Accepted(recipients) } else { Verdict::Refused(t.refusal.unwrap_or(code)) };
-        t.end(verdict, shared);
-        if let Some(following) = self.transactions.front_mut() {
-            if shared.script.from_free {
-                following.job.scheduled = shared.now;
-            }
-            return Next::Wait;
-        }
-        if bad_chunk {
-            return self.reset(shared);
-        }
-        self.proceed(shared)
-    }
-
-    /// The newest message was refused before its body: RSET, and in the same group what comes next.
-    fn refused(&mut self, shared: &mut Shared<'_>) -> Next {
-        let Some(t) = self.transactions.pop_back() else { return Next::Broken };
-        let code = t.refusal.unwrap_or_default();
-        t.end(Verdict::Refused(code), shared);
-        if shared.script.work == Work::Reject {
-            return self.quit(shared);
-        }
-        self.reset(shared)
-    }
-
-    fn reset(&mut self, shared: &mut Shared<'_>) -> Next {
-        shared.out.push_bytes(b"RSET\r\n");
-        self.expect.push_back(Expect::Reset);
-        Next::Wait
-    }
 }
 
-impl Transaction {
-    fn push_body(&mut self, out: &mut Chain) {
-        self.handed_over = true;
-        out.push_bytes(&self.message.head);
-        out.push(self.message.filling.clone());
-    }
-
-    fn end(&self, verdict: Verdict, shared: &mut Shared<'_>) {
-        let latency = shared.now.since(self.job.scheduled);
-        shared.outcomes.push(Outcome { job: self.job, crc: self.message.crc, verdict, latency });
-    }
+/// Under which name the time of a reply is kept.
+fn phase(expected: Expect) -> Option<Phase> {
+    Some(match expected {
+        Expect::Greeting => Phase::Greeting,
+        Expect::Hello => Phase::Ehlo,
+        Expect::StartTls => Phase::StartTls,
+        Expect::Auth => Phase::Auth,
+        Expect::Mail => Phase::Mail,
+        Expect::Rcpt => Phase::Rcpt,
+        Expect::Data => Phase::Data,
+        Expect::Final => Phase::Final,
+        Expect::Reset | Expect::Quit => return None,
+    })
 }
 
 /// The three digits of a reply line.

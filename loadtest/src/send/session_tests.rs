@@ -1,9 +1,18 @@
 //! The sender's session against the sink's, both as machines, in every mode.
 
 use super::*;
-use crate::message::Id;
+use crate::chance::Zipf;
+use crate::message::{Factory, Id};
+use crate::send::phases::Phases;
 use crate::sink::session as sink;
 use crate::sink::{Behaviour, Offers};
+use crate::size::Sizes;
+use gatepost::base::buf::Chain;
+use std::time::Duration;
+
+fn one(address: &str) -> Population {
+    Population { first: address.into(), domains: Vec::new(), ranks: Zipf::new(1, 0.0) }
+}
 
 fn script(pipeline: bool, transfer: Transfer) -> Script {
     Script {
@@ -13,9 +22,10 @@ fn script(pipeline: bool, transfer: Transfer) -> Script {
         work: Work::Mail,
         messages_per_connection: 0,
         from_free: true,
-        mail: b"MAIL FROM:<a@a.test>\r\n".to_vec(),
-        rcpts: vec![b"RCPT TO:<b@b.test>\r\n".to_vec(), b"RCPT TO:<c@b.test>\r\n".to_vec()],
-        factory: Factory::new("a@a.test", "b@b.test", 900),
+        envelopes: Envelopes::new(one("a@a.test"), one("b@b.test"), 2),
+        factory: Factory::made(Sizes::Fixed(900)),
+        openings: Openings::default(),
+        seed: 1,
     }
 }
 
@@ -23,17 +33,19 @@ struct Talk {
     outcomes: Vec<Outcome>,
     tally: sink::Tally,
     received: Vec<sink::Received>,
+    phases: Phases,
     round_trips: usize,
     end: Next,
 }
 
 /// Lets `jobs` messages go through a session and a sink, replies cut into pieces of `step` octets.
 fn talk(script: &Script, behaviour: &Behaviour, jobs: u64, step: usize) -> Talk {
-    let (mut client, mut server) = (Session::new(), sink::Session::new());
+    let (mut client, mut server) = (Session::new(Plan::default(), Instant::ZERO), sink::Session::new());
     let mut t = Talk {
         outcomes: Vec::new(),
         tally: sink::Tally::default(),
         received: Vec::new(),
+        phases: Phases::default(),
         round_trips: 0,
         end: Next::Wait,
     };
@@ -42,10 +54,11 @@ fn talk(script: &Script, behaviour: &Behaviour, jobs: u64, step: usize) -> Talk 
     let mut feed = || {
         given += 1;
         let id = Id { run: 1, core: 0, seq: given };
-        if given > jobs { Feed::Over } else { Feed::Job(Job { id, scheduled: Instant::ZERO }) }
+        if given > jobs { Feed::Over } else { Feed::Job(Job::new(id, Instant::ZERO)) }
     };
     let mut said = Vec::new();
-    let mut answers = sink::Shared { behaviour, tally: &mut t.tally, rng: &mut rng, received: &mut t.received };
+    let mut answers =
+        sink::Shared { now: Instant::ZERO, behaviour, tally: &mut t.tally, rng: &mut rng, received: &mut t.received };
     server.greet(&mut answers, &mut said);
     while t.end == Next::Wait {
         let mut out = Chain::new();
@@ -53,7 +66,9 @@ fn talk(script: &Script, behaviour: &Behaviour, jobs: u64, step: usize) -> Talk 
             now: Instant::ZERO + Duration::from_millis(5),
             script,
             feed: &mut feed,
+            chain: true,
             outcomes: &mut t.outcomes,
+            phases: &mut t.phases,
             out: &mut out,
         };
         for piece in said.chunks(step) {
@@ -67,8 +82,15 @@ fn talk(script: &Script, behaviour: &Behaviour, jobs: u64, step: usize) -> Talk 
         said.clear();
         let (_, next) = server.input(&out.to_vec(), &mut answers, &mut said);
         if next == sink::Next::Drop {
-            let mut shared =
-                Shared { now: Instant::ZERO, script, feed: &mut feed, outcomes: &mut t.outcomes, out: &mut out };
+            let mut shared = Shared {
+                now: Instant::ZERO,
+                script,
+                feed: &mut feed,
+                chain: true,
+                outcomes: &mut t.outcomes,
+                phases: &mut t.phases,
+                out: &mut out,
+            };
             client.lost(&mut shared);
             return t;
         }
@@ -164,16 +186,95 @@ fn a_lost_connection_leaves_the_message_unknown() {
 #[test]
 fn what_is_no_reply_breaks_the_session() {
     let s = script(true, Transfer::Data);
-    for bad in [b"hello\r\n".as_slice(), b"99 x\r\n", b"\r\n", &[b'2'; 5000], b"2500"] {
+    for bad in [b"hello\r\n".as_slice(), b"99 x\r\n", b"\r\n", &[b'2'; 20_000], b"2500"] {
         let mut out = Chain::new();
         let mut feed = || Feed::Over;
-        let mut outcomes = Vec::new();
-        let mut shared =
-            Shared { now: Instant::ZERO, script: &s, feed: &mut feed, outcomes: &mut outcomes, out: &mut out };
-        let mut session = Session::new();
+        let (mut outcomes, mut phases) = (Vec::new(), Phases::default());
+        let mut shared = Shared {
+            now: Instant::ZERO,
+            script: &s,
+            feed: &mut feed,
+            chain: true,
+            outcomes: &mut outcomes,
+            phases: &mut phases,
+            out: &mut out,
+        };
+        let mut session = Session::new(Plan::default(), Instant::ZERO);
         let end = session.input(bad, &mut shared);
         assert!(end == Next::Broken || (bad == b"2500" && end == Next::Wait), "{bad:?}: {end:?}");
     }
     let busy = talk(&s, &Behaviour { greeting: "421 too busy\r\n".into(), ..Behaviour::default() }, 1, 100);
     assert_eq!(busy.end, Next::Refused(421));
+}
+
+/// Lets a session hear `said`, one piece after the other; what it says, and what it wants last.
+fn hear(session: &mut Session, script: &Script, said: &[&[u8]]) -> (String, Next) {
+    let mut out = Chain::new();
+    let (mut outcomes, mut phases) = (Vec::new(), Phases::default());
+    let mut feed = || Feed::Over;
+    let mut shared = Shared {
+        now: Instant::ZERO,
+        script,
+        feed: &mut feed,
+        chain: true,
+        outcomes: &mut outcomes,
+        phases: &mut phases,
+        out: &mut out,
+    };
+    let mut next = Next::Wait;
+    for piece in said {
+        next = match *piece {
+            b"<TLS>" => session.tls_started(None, &mut shared),
+            words => session.input(words, &mut shared),
+        };
+    }
+    (String::from_utf8(out.to_vec()).unwrap(), next)
+}
+
+fn logged_in(mechanism: Mechanism, starttls: bool) -> Session {
+    let credentials = gatepost::sasl::client::ClientCredentials {
+        user: "ann".into(),
+        password: "secret".to_owned().into(),
+        authzid: None,
+    };
+    let plan = Plan { starttls, credentials: Some(credentials), mechanism, ..Plan::default() };
+    Session::new(plan, Instant::ZERO)
+}
+
+#[test]
+fn tls_then_ehlo_again_then_login() {
+    let s = script(true, Transfer::Data);
+    let hello: &[u8] = b"250-x\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n";
+    let mut session = logged_in(Mechanism::Best, true);
+    let (said, next) = hear(&mut session, &s, &[b"220 x\r\n", hello, b"220 go\r\n"]);
+    assert_eq!((said.as_str(), next), ("EHLO load.example.test\r\nSTARTTLS\r\n", Next::StartTls));
+    let (said, next) = hear(&mut session, &s, &[b"<TLS>", hello, b"235 ok\r\n"]);
+    assert_eq!(
+        (said.as_str(), next),
+        ("EHLO load.example.test\r\nAUTH PLAIN AGFubgBzZWNyZXQ=\r\nQUIT\r\n", Next::Wait)
+    );
+    assert!(session.is_ready() && session.is_parting());
+
+    let mut session = logged_in(Mechanism::Best, true);
+    let (_, next) = hear(&mut session, &s, &[b"220 x\r\n", hello, b"220 go\r\n250 injected\r\n"]);
+    assert_eq!(next, Next::Broken, "RFC 3207: words behind the 220 are somebody else's");
+}
+
+#[test]
+fn a_login_that_cannot_be_is_said() {
+    let s = script(true, Transfer::Data);
+    let hear = |mechanism, said: &[&[u8]]| hear(&mut logged_in(mechanism, false), &s, said);
+    // A password is not shown to the wire, unless the mechanism was named.
+    let (_, next) = hear(Mechanism::Best, &[b"220 x\r\n", b"250 AUTH PLAIN\r\n"]);
+    assert_eq!(next, Next::Unfit("no fit AUTH mechanism offered"));
+    let login: &[&[u8]] = &[b"220 x\r\n", b"250 AUTH LOGIN\r\n", b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n"];
+    let (said, next) = hear(Mechanism::Named("LOGIN"), login);
+    assert!(said.ends_with("YW5u\r\nc2VjcmV0\r\n") && next == Next::Wait, "{said}");
+    let (_, next) = hear(Mechanism::Named("PLAIN"), &[b"220 x\r\n", b"250 AUTH PLAIN\r\n", b"535 no\r\n"]);
+    assert_eq!(next, Next::Refused(535));
+    let scram: &[&[u8]] = &[b"220 x\r\n", b"250 AUTH SCRAM-SHA-256\r\n", b"235 fine\r\n"];
+    let (_, next) = hear(Mechanism::Best, scram);
+    assert_eq!(next, Next::Unfit("the server did not prove that it knows the password"));
+    let (_, next) = hear(Mechanism::Best, &[b"220 x\r\n", b"250 AUTH SCRAM-SHA-256\r\n", b"334 !!\r\n"]);
+    assert_eq!(next, Next::Unfit("a challenge is not base64"));
 }

@@ -3,89 +3,29 @@
 //! How it fails: a port that cannot be had or a ledger that cannot be written ends it with one line; connections that
 //! break are closed and forgotten.
 
+pub mod args;
+mod auth;
+mod behaviour;
+mod body;
 mod core;
+mod greylist;
 pub mod session;
+mod tally;
 
 use crate::ledger::Pen;
 use crate::stop::Stop;
+pub use auth::Accounts;
+pub use behaviour::{Action, Behaviour, Delay, Fault, Offers, Stage, Tarpit, TlsOffer};
+use gatepost::reactor::tls::{ServerTls, TlsKnobs, self_signed};
 use gatepost::reactor::{Io, ReactorKnobs, limits, listen};
+pub use greylist::Greylist;
 use session::Tally;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// How the sink behaves.
-#[derive(Clone, Debug)]
-pub struct Behaviour {
-    /// LMTP instead of SMTP.
-    pub lmtp: bool,
-    /// Whether BDAT is taken.
-    pub chunking: bool,
-    /// How long the reply to a message takes.
-    pub delay: Duration,
-    /// Share of recipients refused with 550, 0 to 1.
-    pub reject_rcpt: f64,
-    /// Share of recipients put off with 450, 0 to 1.
-    pub defer: f64,
-    /// Share of messages answered by dropping the connection, 0 to 1.
-    pub disconnect: f64,
-    /// Whether messages are read for the ledger.
-    pub ledger: bool,
-    /// The greeting, as it is on the wire.
-    pub greeting: String,
-    /// The reply to EHLO and LHLO, as it is on the wire.
-    pub extensions: String,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Behaviour::offering(&Offers::default())
-    }
-}
-
-/// What the sink offers in its reply to EHLO.
-#[derive(Clone, Debug)]
-pub struct Offers {
-    /// PIPELINING (RFC 2920).
-    pub pipelining: bool,
-    /// CHUNKING (RFC 3030).
-    pub chunking: bool,
-    /// SIZE (RFC 1870) with this limit; 0 is "no limit".
-    pub size_octets: Option<u64>,
-    /// LMTP instead of SMTP.
-    pub lmtp: bool,
-}
-
-impl Default for Offers {
-    fn default() -> Self {
-        Offers { pipelining: true, chunking: true, size_octets: Some(0), lmtp: false }
-    }
-}
-
-impl Behaviour {
-    /// A friendly sink with these offers.
-    pub fn offering(offers: &Offers) -> Behaviour {
-        let mut lines = vec!["sink".to_owned()];
-        lines.extend(offers.pipelining.then(|| "PIPELINING".to_owned()));
-        lines.extend(offers.chunking.then(|| "CHUNKING".to_owned()));
-        lines.extend(offers.size_octets.map(|n| if n == 0 { "SIZE".to_owned() } else { format!("SIZE {n}") }));
-        lines.extend(["8BITMIME", "SMTPUTF8", "DSN"].map(str::to_owned));
-        let mut extensions: String = lines.iter().map(|l| format!("250-{l}\r\n")).collect();
-        extensions.push_str("250 ENHANCEDSTATUSCODES\r\n");
-        Behaviour {
-            lmtp: offers.lmtp,
-            chunking: offers.chunking,
-            delay: Duration::ZERO,
-            reject_rcpt: 0.0,
-            defer: 0.0,
-            disconnect: 0.0,
-            ledger: false,
-            greeting: format!("220 sink {}\r\n", if offers.lmtp { "LMTP" } else { "ESMTP" }),
-            extensions,
-        }
-    }
-}
+use std::sync::Arc;
 
 /// Everything a sink is started with.
 #[derive(Clone, Debug)]
@@ -123,18 +63,30 @@ pub fn start(options: &Options, stop: &Stop) -> io::Result<Running> {
         Some(path) => Pen::create(path, cores)?.into_iter().map(Some).collect(),
         None => (0..cores).map(|_| None).collect(),
     };
+    let tls = if options.behaviour.tls == TlsOffer::None { None } else { Some(material()?) };
     let mut threads = Vec::with_capacity(cores);
     for (number, listener) in listeners.into_iter().enumerate() {
         let behaviour = Behaviour { ledger: options.ledger.is_some(), ..options.behaviour.clone() };
         let knobs = ReactorKnobs { driver: options.io, ..ReactorKnobs::default() };
-        let (pen, stop) = (pens[number].take(), stop.clone());
-        threads.push(
-            std::thread::Builder::new().name(format!("sink-{number}")).spawn(move || {
-                core::run(listener, &knobs, &behaviour, pen, number, &stop).inspect_err(|_| stop.stop())
-            })?,
-        );
+        let (pen, tls, stop) = (pens[number].take(), tls.clone(), stop.clone());
+        threads.push(std::thread::Builder::new().name(format!("sink-{number}")).spawn(move || {
+            let start = core::Start { listener, knobs, behaviour: &behaviour, tls, pen, number };
+            core::run(start, &stop).inspect_err(|_| stop.stop())
+        })?);
     }
     Ok(Running { address, stop: stop.clone(), threads })
+}
+
+/// A certificate for this run, made in a folder of its own that is removed again.
+fn material() -> io::Result<Arc<ServerTls>> {
+    let dir = std::env::temp_dir().join(format!("gatepost-load-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+    // Made by us and nobody else: an existing folder is an error.
+    fs::DirBuilder::new().mode(0o700).create(&dir)?;
+    let loaded = self_signed(&dir, "sink.example.test")
+        .and_then(|made| ServerTls::load(&[made.files], &TlsKnobs::default()))
+        .map_err(|e| io::Error::other(format!("TLS of the sink: {e}")));
+    fs::remove_dir_all(&dir)?;
+    loaded.map(Arc::new)
 }
 
 /// Connections the kernel queues for each core.
