@@ -21,6 +21,7 @@ use crate::reactor::{Close, End as Ended, Id, clock};
 use crate::sasl::server::{SaslAnswer, SaslAsk};
 use crate::smtp::server::{Answer as SmtpAnswer, Peer, PeerRights};
 use crate::wire::pop3::replies::login_delay_text;
+use crate::wire::replies;
 use crate::{imap, pop3};
 use std::io;
 use std::net::SocketAddr;
@@ -503,9 +504,11 @@ impl Core {
     /// The policy's word for a machine, when its time has come.
     fn in_time(&mut self, access: &mut Access, answer: SmtpAnswer) -> Option<Told> {
         let (told, after) = match answer {
+            SmtpAnswer::Go => (Told::Go, std::time::Duration::ZERO),
             SmtpAnswer::GoAfter(after) => (Told::Go, after),
             SmtpAnswer::Refuse { reply, after, .. } => (Told::Refuse(reply.text()), after),
-            _ => (Told::Go, std::time::Duration::ZERO),
+            // No word on a login: whoever is not let in stays out.
+            _ => (Told::Refuse(replies::local_error().text()), std::time::Duration::ZERO),
         };
         if after.is_zero() {
             return Some(told);

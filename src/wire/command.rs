@@ -7,27 +7,6 @@ use crate::base::address::ReversePath;
 use crate::wire::address::{self, AddressError, ForwardPath};
 use memchr::memchr;
 
-/// Declares the verbs once: enum, text, and look-up.
-macro_rules! verbs {
-    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// A verb some service of ours knows.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Verb { $($(#[$doc])* $name),+ }
-
-        impl Verb {
-            /// Every verb.
-            pub const ALL: &'static [Verb] = &[$(Verb::$name),+];
-            /// As the RFC writes it.
-            pub fn text(self) -> &'static str {
-                match self { $(Verb::$name => $text),+ }
-            }
-            /// The verb of this spelling, in any case (RFC 5321 §2.4).
-            pub fn of(word: &str) -> Option<Verb> {
-                Verb::ALL.iter().copied().find(|v| v.text().eq_ignore_ascii_case(word))
-            }
-        }
-    };
-}
 verbs! {
     /// RFC 5321 §4.1.1.1
     Ehlo = "EHLO",

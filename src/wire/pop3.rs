@@ -16,27 +16,6 @@ pub const LINE_OCTETS_MAX: usize = 255;
 /// the longest message of any mechanism to fit; this is what RFC 4954 §4 names.
 pub const SASL_LINE_OCTETS_MAX: usize = 12_288;
 
-/// Declares the verbs once: enum, text, and look-up.
-macro_rules! verbs {
-    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// A verb we know.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Verb { $($(#[$doc])* $name),+ }
-
-        impl Verb {
-            /// Every verb.
-            pub const ALL: &'static [Verb] = &[$(Verb::$name),+];
-            /// As the RFC writes it.
-            pub fn text(self) -> &'static str {
-                match self { $(Verb::$name => $text),+ }
-            }
-            /// The verb of this spelling, in any case (RFC 1939 §3).
-            pub fn of(word: &str) -> Option<Verb> {
-                Verb::ALL.iter().copied().find(|v| v.text().eq_ignore_ascii_case(word))
-            }
-        }
-    };
-}
 verbs! {
     /// RFC 1939 §7
     Apop = "APOP",

@@ -74,6 +74,19 @@ struct Read {
 #[derive(Default)]
 struct Watchers(Mutex<HashMap<MailboxId, Vec<(u16, Id)>>>);
 
+impl Watchers {
+    /// Who is to be told of these. The lock is let go before anybody is told: a lane may wait for room in a core's inbox,
+    /// and the core that would make that room may want this lock.
+    fn of(&self, touched: &[MailboxId]) -> Vec<(u16, Id, MailboxId)> {
+        let watchers = self.0.lock();
+        let of_one = |mailbox: &MailboxId| {
+            let list = watchers.get(mailbox).map_or(&[][..], Vec::as_slice);
+            list.iter().map(|(core, conn)| (*core, *conn, *mailbox)).collect::<Vec<_>>()
+        };
+        touched.iter().flat_map(of_one).collect()
+    }
+}
+
 /// The queues to the lanes, and what their sessions share.
 pub(in crate::gateway) struct MailboxLanes {
     writer: Sender<ToWriter>,
@@ -295,11 +308,8 @@ impl Writer {
             answer(&self.cores, whose, outcome);
         }
         debug_assert!(self.waiting.is_empty(), "every change is answered by its commit");
-        let watchers = self.watchers.0.lock();
-        for mailbox in commit.touched {
-            for (core, conn) in watchers.get(&mailbox).into_iter().flatten() {
-                deliver(&self.cores[usize::from(*core)], Message::Touched { conn: *conn, mailbox });
-            }
+        for (core, conn, mailbox) in self.watchers.of(&commit.touched) {
+            deliver(&self.cores[usize::from(core)], Message::Touched { conn, mailbox });
         }
     }
 }

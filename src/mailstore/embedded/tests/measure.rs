@@ -1,4 +1,4 @@
-//! Figures, taken by hand: `cargo test --lib mailstore::embedded::tests::measure -- --ignored --nocapture`. Each asserts its
+//! Figures: `cargo test --lib mailstore::embedded::tests::measure -- --nocapture`. Each asserts its
 //! answers; what it prints is to be read beside the build it came from.
 
 use super::*;
@@ -24,7 +24,6 @@ fn row(uid: u32) -> Row {
 }
 
 #[test]
-#[ignore = "a measurement"]
 fn a_million_messages_in_an_image() {
     const COUNT: u32 = 1_000_000;
     let mut image = Image::new(Meta::new(AccountId(1), 1));
@@ -57,7 +56,6 @@ fn uids_of_every(n: u32, count: u32) -> UidSet {
 }
 
 #[test]
-#[ignore = "a measurement"]
 fn deliveries_and_answers() {
     let mut site = Site::real();
     site.knobs = MailboxKnobs::default();
