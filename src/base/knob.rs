@@ -57,6 +57,8 @@ pub struct Knob {
     pub unit: &'static str,
     /// Kind of the value, for the page.
     pub kind: &'static str,
+    /// Whether texts in the value name files, relative to the directory of the configuration file.
+    pub names_files: bool,
     /// JSON Schema of the value.
     pub schema: String,
     /// Default, as it would be written in the file; `""` when there is none.
@@ -107,18 +109,32 @@ pub trait Section {
     fn set_knob(&mut self, key: &str, raw: &Raw) -> Result<(), KnobError>;
     /// The rows of the reference page, in order of declaration.
     fn rows(&self) -> Vec<Knob>;
+    /// Every knob with its value, as the file would have it.
+    fn values(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// Files and directories that the section names.
+    fn paths(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A type a knob can have.
 pub trait KnobType: Sized {
     /// Name for the reference page.
     const KIND: &'static str;
+    /// Whether values name files, which in a configuration file are relative to its directory.
+    const NAMES_FILES: bool = false;
     /// Reads a value; the error says what was expected.
     fn parse(raw: &Raw) -> Result<Self, String>;
     /// Writes a value as the file would have it.
     fn show(&self) -> String;
     /// JSON Schema of the value.
     fn schema() -> String;
+    /// Files and directories that the value names.
+    fn paths(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 fn expected<T>(what: &str, raw: &Raw) -> Result<T, String> {
@@ -173,7 +189,7 @@ macro_rules! integer_knob {
         }
     )*};
 }
-integer_knob!(u16, u32, u64, usize);
+integer_knob!(u8, u16, u32, u64, usize);
 
 impl KnobType for String {
     const KIND: &'static str = "string";
@@ -215,7 +231,26 @@ macro_rules! parsed_knob {
 parsed_knob! {
     SocketAddr, "address", "an address with port, such as \"127.0.0.1:25\" or \"[::1]:25\"", |v: &SocketAddr| v.to_string();
     IpAddr, "address", "an IP address", |v: &IpAddr| v.to_string();
-    PathBuf, "path", "a path", |v: &PathBuf| v.display().to_string();
+}
+
+impl KnobType for PathBuf {
+    const KIND: &'static str = "path";
+    const NAMES_FILES: bool = true;
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match raw {
+            Raw::Text(t) => Ok(PathBuf::from(t)),
+            _ => expected("a path", raw),
+        }
+    }
+    fn show(&self) -> String {
+        format!("{:?}", self.display().to_string())
+    }
+    fn schema() -> String {
+        r#"{"type":"string"}"#.into()
+    }
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.clone()]
+    }
 }
 
 impl KnobType for ipnet::IpNet {
@@ -369,6 +404,7 @@ impl KnobType for Octets {
 
 impl<T: KnobType> KnobType for Option<T> {
     const KIND: &'static str = T::KIND;
+    const NAMES_FILES: bool = T::NAMES_FILES;
     fn parse(raw: &Raw) -> Result<Self, String> {
         T::parse(raw).map(Some)
     }
@@ -378,10 +414,14 @@ impl<T: KnobType> KnobType for Option<T> {
     fn schema() -> String {
         T::schema()
     }
+    fn paths(&self) -> Vec<PathBuf> {
+        self.as_ref().map(T::paths).unwrap_or_default()
+    }
 }
 
 impl<T: KnobType> KnobType for Vec<T> {
     const KIND: &'static str = "list";
+    const NAMES_FILES: bool = T::NAMES_FILES;
     fn parse(raw: &Raw) -> Result<Self, String> {
         match raw {
             Raw::List(items) => items.iter().map(T::parse).collect(),
@@ -393,6 +433,9 @@ impl<T: KnobType> KnobType for Vec<T> {
     }
     fn schema() -> String {
         format!(r#"{{"type":"array","items":{}}}"#, T::schema())
+    }
+    fn paths(&self) -> Vec<PathBuf> {
+        self.iter().flat_map(T::paths).collect()
     }
 }
 
@@ -516,6 +559,7 @@ macro_rules! knobs {
                     doc: [$($doc),*].iter().map(|l: &&str| l.trim()).collect::<Vec<_>>().join("\n"),
                     unit: $unit,
                     kind: <$ty as KnobType>::KIND,
+                    names_files: <$ty as KnobType>::NAMES_FILES,
                     schema: <$ty as KnobType>::schema(),
                     default: KnobType::show(&defaults.$field),
                     range: {
@@ -542,8 +586,17 @@ macro_rules! knobs {
             ) -> Result<(), $crate::base::knob::KnobError> {
                 self.set(key, raw)
             }
+            fn values(&self) -> Vec<(&'static str, String)> {
+                use $crate::base::knob::KnobType;
+                vec![$((stringify!($field), KnobType::show(&self.$field))),*]
+            }
             fn rows(&self) -> Vec<$crate::base::knob::Knob> {
                 Self::table()
+            }
+            fn paths(&self) -> Vec<std::path::PathBuf> {
+                let mut paths = Vec::new();
+                $(paths.extend($crate::base::knob::KnobType::paths(&self.$field));)*
+                paths
             }
         }
     };

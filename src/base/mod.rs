@@ -9,6 +9,7 @@ pub mod buf;
 pub mod codec;
 pub mod envelope;
 pub mod id;
+pub mod inquiry;
 pub mod knob;
 pub mod mailbox;
 pub mod proof;
@@ -16,4 +17,6 @@ pub mod queue;
 pub mod scram;
 pub mod time;
 pub mod tls;
+#[cfg(test)]
+pub mod trace;
 pub mod wheel;

@@ -1,4 +1,5 @@
-//! A bounded cache of answers that all cores read: sharded, evicting by second chance, time as an argument.
+//! A cache of answers that all cores read, bounded in entries and in octets (a sender's domain may have TXT records of
+//! 64 KiB): sharded, evicting by second chance, time as an argument.
 //!
 //! How it fails: it does not; a full shard forgets its oldest answer that nobody has asked for since the last round.
 
@@ -14,6 +15,7 @@ const SHARDS: usize = 16;
 
 struct Entry {
     answer: Answer,
+    octets: usize,
     until: Instant,
     asked_again: AtomicBool,
 }
@@ -23,19 +25,28 @@ struct Shard {
     entries: HashMap<Key, Entry>,
     /// Keys in order of arrival; every key of `entries` is in it exactly once.
     order: VecDeque<Key>,
+    /// Sum over `entries`.
+    octets: usize,
 }
 
 /// Answers with the time until which they are good.
 pub struct Cache {
     shards: [RwLock<Shard>; SHARDS],
     entries_max: usize,
+    octets_max: usize,
     hasher: RandomState,
 }
 
 impl Cache {
-    /// A cache of at most about `entries_max` answers (rounded up to a multiple of the shards); 0 keeps nothing.
-    pub fn new(entries_max: usize) -> Cache {
-        Cache { shards: Default::default(), entries_max: entries_max.div_ceil(SHARDS), hasher: RandomState::new() }
+    /// A cache of at most about `entries_max` answers with `octets_max` octets in all (both rounded up to a multiple of
+    /// the shards); 0 keeps nothing.
+    pub fn new(entries_max: usize, octets_max: usize) -> Cache {
+        Cache {
+            shards: Default::default(),
+            entries_max: entries_max.div_ceil(SHARDS),
+            octets_max: octets_max.div_ceil(SHARDS),
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard(&self, key: &Key) -> &RwLock<Shard> {
@@ -53,19 +64,27 @@ impl Cache {
 
     /// Keeps `answer` for its TTL from `now`.
     pub(crate) fn put(&self, key: &Key, answer: &Answer, now: Instant) {
-        if self.entries_max == 0 || answer.ttl.is_zero() {
+        let octets = answer.octets() + key.octets();
+        if self.entries_max == 0 || answer.ttl.is_zero() || octets > self.octets_max {
             return;
         }
-        let entry = Entry { answer: answer.clone(), until: now + answer.ttl, asked_again: AtomicBool::new(false) };
+        let until = now + answer.ttl;
+        let entry = Entry { answer: answer.clone(), octets, until, asked_again: AtomicBool::new(false) };
         let mut shard = self.shard(key).write();
-        if shard.entries.insert(key.clone(), entry).is_some() {
-            return;
+        shard.octets += octets;
+        match shard.entries.insert(key.clone(), entry) {
+            Some(before) => shard.octets -= before.octets,
+            None => shard.order.push_back(key.clone()),
         }
-        shard.order.push_back(key.clone());
-        while shard.entries.len() > self.entries_max {
+        while shard.entries.len() > self.entries_max || shard.octets > self.octets_max {
             shard.evict(now);
         }
         debug_assert_eq!(shard.entries.len(), shard.order.len());
+    }
+
+    /// Octets kept, about.
+    pub fn octets(&self) -> usize {
+        self.shards.iter().map(|s| s.read().octets).sum()
     }
 
     /// Answers kept, good or stale.
@@ -92,7 +111,8 @@ impl Shard {
             match self.entries.get(&key) {
                 Some(e) if now < e.until && e.asked_again.swap(false, Ordering::Relaxed) => self.order.push_back(key),
                 _ => {
-                    self.entries.remove(&key);
+                    let gone = self.entries.remove(&key);
+                    self.octets -= gone.map_or(0, |entry| entry.octets);
                     return;
                 }
             }
@@ -118,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_answer_ages_and_goes() {
-        let c = Cache::new(100);
+        let c = Cache::new(100, 1 << 20);
         c.put(&key(1), &answer(10), at(0));
         let got = c.get(&key(1), at(4)).unwrap();
         assert_eq!((got.ttl, got.source), (Duration::from_secs(6), Source::Cache));
@@ -131,7 +151,7 @@ mod tests {
 
     #[test]
     fn it_never_grows_past_its_bound_and_keeps_what_is_used() {
-        let c = Cache::new(160);
+        let c = Cache::new(160, 1 << 20);
         let hot = Key::Addresses("hot.test".into());
         let found = Answer { result: Ok(Found::Addresses([[127, 0, 0, 1].into()].into())), ..answer(1000) };
         c.put(&hot, &found, at(0));
@@ -145,15 +165,35 @@ mod tests {
     }
 
     #[test]
+    fn large_answers_do_not_fill_the_memory() {
+        let c = Cache::new(10_000, 160_000);
+        let texts =
+            |octets: usize| Answer { result: Ok(Found::Texts([vec![b'x'; octets].into()].into())), ..answer(1000) };
+        for n in 0..1_000 {
+            c.put(&key(n), &texts(2_000), at(1));
+            assert!(c.octets() <= 160_000);
+        }
+        assert!(c.len() > 20);
+        c.put(&key(5_000), &texts(20_000), at(1));
+        assert_eq!(c.get(&key(5_000), at(1)), None, "larger than a shard may be");
+        c.put(&key(6_000), &texts(5_000), at(1));
+        let before = c.octets();
+        c.put(&key(6_000), &texts(10), at(1));
+        assert!(c.octets() < before, "the smaller one has replaced the larger");
+        c.clear();
+        assert_eq!((c.octets(), c.len()), (0, 0));
+    }
+
+    #[test]
     fn a_cache_of_nothing_keeps_nothing() {
-        let c = Cache::new(0);
+        let c = Cache::new(0, 1 << 20);
         c.put(&key(1), &answer(10), at(0));
         assert!(c.is_empty());
     }
 
     #[test]
     fn a_replaced_answer_counts_once() {
-        let c = Cache::new(16);
+        let c = Cache::new(16, 1 << 20);
         for n in 0..100 {
             c.put(&key(1), &answer(10 + n), at(0));
         }

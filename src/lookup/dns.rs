@@ -4,7 +4,7 @@
 //! and an answer of which nothing is left is [`Trouble::Malformed`] rather than "none", since "none" would be acted on.
 
 use super::knobs::{Families, LookupKnobs, NameServer};
-use super::question::{Answer, ClientName, Found, Key, Miss, MxRecord, Source, Trouble, is_host_name};
+use super::question::{Answer, Found, Key, Miss, MxRecord, Source, Trouble, is_host_name};
 use crate::base::address::Domain;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
@@ -18,8 +18,6 @@ use std::time::Duration;
 
 /// Records of one answer that are looked at; an answer with more is cut there. (DNS over TCP could carry thousands.)
 const RECORDS_MAX: usize = 100;
-/// PTR names of a client that are confirmed at most (RFC 7208 §4.6.4 limits the same work to 10).
-const CLIENT_NAMES_MAX: usize = 10;
 
 type Records = Result<(Found, Duration), (Miss, Option<Duration>)>;
 
@@ -80,8 +78,11 @@ impl Dns {
             Key::Mx(name) => self.mx(name).await,
             Key::Addresses(name) => self.addresses(name).await,
             Key::Txt(name) => self.txt(name).await,
+            Key::A(name) => self.family(name, RecordType::A).await,
+            Key::Aaaa(name) => self.family(name, RecordType::AAAA).await,
             Key::Ptr(ip) => self.names(*ip).await.map(|(names, ttl)| (Found::Names(names.into()), ttl)),
-            Key::ClientName(ip) => self.client_name(*ip).await,
+            // `records` puts this answer together from the others.
+            Key::ClientName(_) => Err((Miss::NoRecords, None)),
         }
     }
 
@@ -109,18 +110,24 @@ impl Dns {
     /// A and AAAA side by side. One family that fails does not hide what the other has; but "there is none" is only
     /// said when both said so.
     async fn addresses(&self, name: &str) -> Records {
-        let ips = |kind| async move {
-            self.records(fqdn(name)?, kind, |data| data.ip_addr().map(|ip| ip.to_canonical())).await
-        };
         match self.families {
-            Families::V4 => ips(RecordType::A).await,
-            Families::V6 => ips(RecordType::AAAA).await,
+            Families::V4 => self.ips(name, RecordType::A).await,
+            Families::V6 => self.ips(name, RecordType::AAAA).await,
             Families::Both => {
-                let (v6, v4) = tokio::join!(ips(RecordType::AAAA), ips(RecordType::A));
+                let (v6, v4) = tokio::join!(self.ips(name, RecordType::AAAA), self.ips(name, RecordType::A));
                 both(v6, v4, self.failure_ttl)
             }
         }
         .map(|(ips, ttl)| (Found::Addresses(ips.into()), ttl))
+    }
+
+    /// The addresses of one family, whatever the setting says: the client's own decides.
+    async fn family(&self, name: &str, kind: RecordType) -> Records {
+        self.ips(name, kind).await.map(|(ips, ttl)| (Found::Addresses(ips.into()), ttl))
+    }
+
+    async fn ips(&self, name: &str, kind: RecordType) -> Ips {
+        self.records(fqdn(name)?, kind, |data| data.ip_addr().map(|ip| ip.to_canonical())).await
     }
 
     async fn names(&self, ip: IpAddr) -> Result<(Vec<Domain>, Duration), (Miss, Option<Duration>)> {
@@ -129,33 +136,6 @@ impl Dns {
             _ => None,
         })
         .await
-    }
-
-    /// Names of the address that resolve back to it (RFC 8601 §3). A name whose addresses cannot be found out right now
-    /// makes the whole answer temporary unless another name is confirmed.
-    async fn client_name(&self, ip: IpAddr) -> Records {
-        let (mut claimed, mut ttl) = self.names(ip).await?;
-        claimed.truncate(CLIENT_NAMES_MAX);
-        let kind = if ip.is_ipv4() { RecordType::A } else { RecordType::AAAA };
-        let mut trouble = None;
-        let mut confirmed = None;
-        for name in &claimed {
-            match self.records(fqdn(name.as_str())?, kind, RData::ip_addr).await {
-                Ok((ips, its_ttl)) => {
-                    ttl = ttl.min(its_ttl);
-                    if ips.contains(&ip) {
-                        confirmed = Some(name.clone());
-                        break;
-                    }
-                }
-                Err((Miss::Temporary(t), _)) => trouble = Some(t),
-                Err((_, its_ttl)) => ttl = ttl.min(its_ttl.unwrap_or(self.negative_ttl.0)),
-            }
-        }
-        match (confirmed, trouble) {
-            (None, Some(t)) => Err((Miss::Temporary(t), None)),
-            (confirmed, _) => Ok((Found::Client(ClientName { confirmed, claimed: claimed.into() }), ttl)),
-        }
     }
 
     /// The records of one type, those `read` accepts, with the shortest TTL on the way to them.
@@ -247,7 +227,8 @@ fn miss(error: &NetError) -> (Miss, Option<Duration>) {
 }
 
 fn fqdn(name: &str) -> Result<Name, (Miss, Option<Duration>)> {
-    let mut name = Name::from_ascii(name).map_err(|_| (Miss::NoName, None))?;
+    // By labels: the text form would take a backslash for an escape.
+    let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).map_err(|_| (Miss::NoName, None))?;
     name.set_fqdn(true);
     Ok(name)
 }

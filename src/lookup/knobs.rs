@@ -46,8 +46,18 @@ knob_words! {
     }
 }
 
+knob_words! {
+    /// How the domain that an author's domain belongs to is found.
+    pub enum Organisation {
+        /// By the records on the way up (RFC 9989 §4.10).
+        TreeWalk = "tree-walk",
+        /// By the public suffix list (RFC 7489 §3.2), as compiled into the program.
+        SuffixList = "suffix-list",
+    }
+}
+
 knobs! {
-    /// Name lookups: MX, addresses, names of clients, TXT.
+    /// Lookups: names and addresses, lists in the DNS, SPF, signatures, origin of addresses.
     pub struct LookupKnobs in "lookup" {
         /// Name servers to ask; when empty those of /etc/resolv.conf.
         servers: Vec<NameServer> = Vec::new(), unit "";
@@ -57,6 +67,8 @@ knobs! {
         attempts: usize = 2, unit "queries", range 0..=10;
         /// How long a question may take in all, aliases and retries included; then the answer is a temporary failure.
         deadline: Duration = Duration::from_secs(10), unit "", range Duration::from_millis(50)..=Duration::from_secs(300);
+        /// How long an inquiry for the policy may take in all (the name of a client, lists, SPF, signatures); RFC 7208 §4.6.4 wants at least 20 seconds for SPF. Then it is unknown.
+        inquiry_deadline: Duration = Duration::from_secs(20), unit "", range Duration::from_millis(50)..=Duration::from_secs(300);
         /// Which addresses of a host are asked for: "both", "ipv4" or "ipv6".
         families: Families = Families::Both, unit "";
         /// Questions waiting for an answer at most, those that share a query included; more are answered with a temporary failure at once.
@@ -65,6 +77,8 @@ knobs! {
         in_flight_max: usize = 1_000, unit "queries", range 1..=60_000;
         /// Answers kept at most; 0 keeps none.
         cache_entries_max: usize = 50_000, unit "answers", range 0..=10_000_000;
+        /// Octets of the answers kept, in all.
+        cache_octets_max: usize = 64 * 1024 * 1024, unit "octets", range 0..=1 << 40;
         /// An answer is kept at least this long, whatever its TTL says.
         ttl_min: Duration = Duration::from_secs(5), unit "", range Duration::ZERO..=Duration::from_secs(86_400);
         /// An answer is kept at most this long, whatever its TTL says.
@@ -75,6 +89,20 @@ knobs! {
         negative_ttl_max: Duration = Duration::from_secs(3600), unit "", range Duration::from_secs(1)..=Duration::from_secs(86_400);
         /// A temporary failure is kept this long, so that a dead server is not asked for every message (RFC 2308 §7: at most 5 minutes).
         failure_ttl: Duration = Duration::from_secs(5), unit "", range Duration::ZERO..=Duration::from_secs(300);
+        /// Failures of a list in the DNS in a row after which it is left alone; 0 never does.
+        list_failures_max: usize = 5, unit "failures", range 0..=1_000;
+        /// How long a list that failed is left alone before one question tries it again.
+        list_retry_after: Duration = Duration::from_secs(60), unit "", range Duration::from_secs(1)..=Duration::from_secs(86_400);
+        /// Octets of a message whose signatures are checked at most; those of a larger one are "policy", and its DMARC is that of SPF.
+        signature_octets_max: u64 = 32 * 1024 * 1024, unit "octets", range 0..=4 * 1024 * 1024 * 1024;
+        /// How DMARC finds the organisational domain: "tree-walk" (RFC 9989) or "suffix-list" (RFC 7489).
+        dmarc_organisation: Organisation = Organisation::TreeWalk, unit "";
+        /// Databases in MaxMind's format that say where an address belongs (AS number, country); the first that knows an answer gives it. Read again when a file changes.
+        origin_databases: Vec<PathBuf> = Vec::new(), unit "";
+        /// How often the files of `origin_databases` are looked at for a change.
+        origin_check_every: Duration = Duration::from_secs(60), unit "", range Duration::from_millis(100)..=Duration::from_secs(86_400);
+        /// Threads for what computes or reads files: hashes and signatures of messages.
+        blocking_threads: usize = 2, unit "threads", range 1..=64;
         /// Names with fixed addresses, asked before any name server: "mx1.example.test=127.0.0.1" or "NAME=ADDR,ADDR". Their addresses resolve back to the name.
         hosts: Vec<StaticHost> = Vec::new(), unit "";
         /// A file in the format of /etc/hosts, read at start, used like `hosts`.

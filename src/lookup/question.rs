@@ -38,14 +38,36 @@ impl Question {
     }
 }
 
-/// A question in its one spelling.
+/// A question in its one spelling: names in lower case, in A-labels, without a final dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     Mx(Box<str>),
+    /// A and AAAA together.
     Addresses(Box<str>),
+    /// A alone: lists (RFC 5782 §2.1), `exists` (RFC 7208 §5.7), the confirmation of an IPv4 client.
+    A(Box<str>),
+    /// AAAA alone.
+    Aaaa(Box<str>),
     Ptr(IpAddr),
     ClientName(IpAddr),
     Txt(Box<str>),
+}
+
+impl Key {
+    /// What it takes in memory, about: it stands in a table and in a queue.
+    pub(crate) fn octets(&self) -> usize {
+        let name = match self {
+            Key::Mx(n) | Key::Addresses(n) | Key::A(n) | Key::Aaaa(n) | Key::Txt(n) => n.len(),
+            Key::Ptr(_) | Key::ClientName(_) => 0,
+        };
+        2 * (size_of::<Key>() + name)
+    }
+
+    /// The addresses of `name` of the family that `ip` has.
+    pub(crate) fn of_family(ip: IpAddr, name: &str) -> Key {
+        let name = name.to_ascii_lowercase().into();
+        if ip.is_ipv4() { Key::A(name) } else { Key::Aaaa(name) }
+    }
 }
 
 impl fmt::Display for Key {
@@ -53,6 +75,8 @@ impl fmt::Display for Key {
         match self {
             Key::Mx(n) => write!(f, "MX {n}"),
             Key::Addresses(n) => write!(f, "addresses {n}"),
+            Key::A(n) => write!(f, "A {n}"),
+            Key::Aaaa(n) => write!(f, "AAAA {n}"),
             Key::Ptr(ip) => write!(f, "PTR {ip}"),
             Key::ClientName(ip) => write!(f, "client name {ip}"),
             Key::Txt(n) => write!(f, "TXT {n}"),
@@ -79,6 +103,16 @@ pub(crate) fn is_host_name(name: &str) -> bool {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
+}
+
+/// Whether `name` can be asked for at all: labels of 1 to 63 octets, 253 in all (RFC 1035 §2.3.4). What the macros of an
+/// SPF record make is a name by these rules only.
+pub(crate) fn is_dns_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name
+            .split('.')
+            .all(|label| (1..=63).contains(&label.len()) && label.bytes().all(|b| (b' '..=b'~').contains(&b)))
 }
 
 /// A mail exchanger as it is recorded.
@@ -202,6 +236,22 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What it takes in memory, about.
+    pub(crate) fn octets(&self) -> usize {
+        let names = |names: &[Domain]| names.iter().map(|n| n.as_str().len() + 16).sum::<usize>();
+        size_of::<Answer>()
+            + match &self.result {
+                Ok(Found::Mx(records)) => {
+                    records.iter().map(|r| r.exchange.as_ref().map_or(0, |d| d.as_str().len()) + 24).sum()
+                }
+                Ok(Found::Addresses(ips)) => ips.len() * size_of::<IpAddr>(),
+                Ok(Found::Names(claimed)) => names(claimed),
+                Ok(Found::Client(client)) => names(&client.claimed) + 64,
+                Ok(Found::Texts(texts)) => texts.iter().map(|t| t.len() + 16).sum(),
+                Err(_) => 0,
+            }
+    }
+
     pub(crate) fn trouble(trouble: Trouble) -> Answer {
         Answer { result: Err(Miss::Temporary(trouble)), ttl: Duration::ZERO, source: Source::Lane }
     }

@@ -211,6 +211,8 @@ impl Statics {
         let result = match key {
             Key::Mx(n) => self.records(n, |n| non_empty(&n.mx).map(Found::Mx)),
             Key::Addresses(n) => self.records(n, |n| non_empty(&n.addresses).map(Found::Addresses)),
+            Key::A(n) => self.records(n, |n| family(&n.addresses, IpAddr::is_ipv4)),
+            Key::Aaaa(n) => self.records(n, |n| family(&n.addresses, IpAddr::is_ipv6)),
             Key::Txt(n) => self.records(n, |n| non_empty(&n.texts).map(Found::Texts)),
             Key::Ptr(ip) => self.pointers.get(ip).map(|names| Ok(Found::Names(names.as_slice().into()))),
             Key::ClientName(ip) => self.client_name(*ip),
@@ -244,6 +246,11 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) {
     if !list.contains(&value) {
         list.push(value);
     }
+}
+
+fn family(addresses: &[IpAddr], of: fn(&IpAddr) -> bool) -> Option<Found> {
+    let those: Vec<IpAddr> = addresses.iter().copied().filter(of).collect();
+    non_empty(&those).map(Found::Addresses)
 }
 
 fn non_empty<T: Clone>(list: &[T]) -> Option<Arc<[T]>> {

@@ -1,7 +1,18 @@
 //! The lane against a small name server of our own on loopback, UDP and TCP on one port, that answers by name.
 
+mod desk;
+#[path = "../../tests/support/dns.rs"]
+mod dns;
+mod inquiries;
+mod lies;
+mod messages;
+mod origin;
+mod published;
+
 use super::*;
 use crate::base::address::Domain;
+use crate::base::inquiry::{Case, Finding, Inquiry};
+use desk::{Desk, why};
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
@@ -190,6 +201,13 @@ fn reply(query: &[u8], transport: Transport, log: &Log) -> Option<(Vec<u8>, Dura
     Some((m.to_vec().unwrap(), delay))
 }
 
+fn answer(reply: Reply) -> Answer {
+    match reply {
+        Reply::Answer(answer) => answer,
+        Reply::Finding(finding) => panic!("nobody inquired: {finding:?}"),
+    }
+}
+
 struct Rig {
     _lane: Lane,
     asker: Asker<u32>,
@@ -199,7 +217,8 @@ struct Rig {
 impl Rig {
     fn new(knobs: &LookupKnobs) -> Rig {
         let (tx, answers) = channel();
-        let (lane, asker) = Lane::start(knobs, move |token, answer| tx.send((token, answer)).unwrap_or(())).unwrap();
+        let (lane, asker) =
+            Lane::start(knobs, move |token, reply| tx.send((token, answer(reply))).unwrap_or(())).unwrap();
         Rig { _lane: lane, asker, answers }
     }
     fn next(&self) -> (u32, Answer) {
@@ -313,7 +332,7 @@ fn a_server_that_is_not_there_is_a_failure() {
 fn without_any_server_there_is_an_answer_too() {
     let (tx, answers) = channel();
     let knobs = LookupKnobs { hosts: vec!["a.test=127.0.0.1".parse().unwrap()], ..LookupKnobs::default() };
-    let (_lane, asker) = Lane::launch(&knobs, None, move |t: u32, a| tx.send((t, a)).unwrap()).unwrap();
+    let (_lane, asker) = Lane::launch(&knobs, None, None, move |t: u32, r| tx.send((t, answer(r))).unwrap()).unwrap();
     assert!(matches!(asker.ask(1, &Question::Mx(domain("ok.test"))), Asked::Waiting));
     let (token, answer) = answers.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!((token, answer.result), (1, Err(Miss::Temporary(Trouble::NoServers))));

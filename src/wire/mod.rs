@@ -24,10 +24,12 @@ macro_rules! verbs {
     };
 }
 pub mod address;
+pub mod authentication_results;
 pub mod command;
 pub mod data;
 pub mod header;
 pub mod imap;
+pub mod milter;
 pub mod mime;
 pub mod params;
 pub mod pop3;

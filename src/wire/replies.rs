@@ -151,6 +151,8 @@ replies! {
     needs_smtputf8 = 553 (5, 6, 7) "an address beyond ASCII needs the SMTPUTF8 parameter";
     /// RFC 1870 §6.1
     size_too_large = 552 (5, 3, 4) "the message is larger than the limit";
+    /// More people behind lists than one message may be for (RFC 5321 §4.5.3.1.10: the rest is to come in another one)
+    too_many_people = 452 (4, 5, 3) "the lists have too many members for one message, send it to fewer at a time";
     /// An account over its quota (RFC 3463 §3.3)
     over_quota = 552 (5, 2, 2) "the mailbox is full";
     /// A recipient that no table and no backend knows (RFC 5321 §3.3)

@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test file uses a part; a panic is the report")]
 
 pub mod backend;
+pub mod dns;
 pub mod peers;
 
 use std::collections::HashMap;
@@ -108,6 +109,10 @@ impl Gate {
             for listener in ["mx", "submission", "submissions", "lmtp", "pop3", "pop3s", "imap", "imaps"] {
                 command.arg("--listen").arg(format!("{listener}=127.0.0.1:0"));
             }
+        }
+        // The default port is one for the machine.
+        if !self.args.iter().any(|a| a == "--config" || a.starts_with("admin.")) {
+            command.arg("--set").arg("admin.listen=127.0.0.1:0");
         }
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

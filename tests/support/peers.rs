@@ -68,10 +68,10 @@ fn signal_group(leader: u32, name: &str) {
 
 /// A child that leads a process group, which ends with it.
 #[derive(Debug)]
-struct Group(Child);
+pub struct Group(Child);
 
 impl Group {
-    fn start(command: &mut Command) -> Group {
+    pub fn start(command: &mut Command) -> Group {
         Group(command.process_group(0).stdin(Stdio::null()).spawn().unwrap())
     }
 }
@@ -84,7 +84,7 @@ impl Drop for Group {
 }
 
 /// A directory that other users may pass through, as delivery agents do.
-fn open_dir() -> tempfile::TempDir {
+pub fn open_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     dir

@@ -175,6 +175,8 @@ pub enum Change {
         /// Only what is flagged `\Deleted`.
         deleted_only: bool,
     },
+    /// All mailboxes of the account go, INBOX too: for an account that is removed. [`Reply::Purged`].
+    Purge,
 }
 
 /// How STORE combines flags.
@@ -221,6 +223,8 @@ pub struct Recipient {
     pub accounts: Vec<String>,
     /// The mailbox that sub-addressing names; used when the account has it, otherwise INBOX.
     pub mailbox: Option<String>,
+    /// With several accounts: those that can have it get it, though others cannot; otherwise all or none.
+    pub partly: bool,
 }
 
 /// An answer.
@@ -272,6 +276,13 @@ pub enum Reply {
         modified: UidSet,
         /// The mailbox's keywords now.
         keywords: Keywords,
+    },
+    /// To [`Change::Purge`].
+    Purged {
+        /// Messages that are gone.
+        messages: u64,
+        /// Mailboxes that are gone.
+        mailboxes: u64,
     },
     /// To [`Change::Expunge`].
     Expunged {

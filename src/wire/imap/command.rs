@@ -315,6 +315,8 @@ pub struct FetchCommand {
     pub changed_since: Option<ModSeq>,
     /// `(CHANGEDSINCE n VANISHED)`
     pub vanished: bool,
+    /// `(PARTIAL 1:50)`, negative from the end (RFC 9394 §3.3).
+    pub partial: Option<(i64, i64)>,
 }
 
 /// One thing that FETCH answers.

@@ -5,6 +5,7 @@
 use super::command::{Command, FetchAttribute, FetchCommand, SequenceSet};
 use super::emit;
 use super::reader::{Fault, Read, Reader};
+use super::search::partial_range;
 use super::set::sequence_set;
 use crate::base::mailbox::ask::{FetchItems, Section, SectionWhat, StructureForm};
 use std::fmt::Write;
@@ -49,6 +50,7 @@ fn new(messages: SequenceSet, uid: bool) -> FetchCommand {
         sets_seen: false,
         changed_since: None,
         vanished: false,
+        partial: None,
     }
 }
 
@@ -269,21 +271,27 @@ fn binary_section(r: &mut Reader<'_>, fetch: &mut FetchCommand, form: Binary) ->
     push(fetch, label, section, form == Binary::Seen)
 }
 
-/// `(CHANGEDSINCE n [VANISHED])` (RFC 7162 §3.1.4, §3.2.6)
+/// `(CHANGEDSINCE n [VANISHED])` (RFC 7162 §3.1.4, §3.2.6), `PARTIAL 1:50` (RFC 9394 §3.3)
 fn modifiers(r: &mut Reader<'_>, fetch: &mut FetchCommand) -> Read<()> {
-    r.list(2, |r| {
+    r.list(3, |r| {
         if fetch.changed_since.is_none() && r.eat_word("CHANGEDSINCE") {
             r.sp()?;
             fetch.changed_since = Some(r.number64("a modification sequence")?);
         } else if !fetch.vanished && r.eat_word("VANISHED") {
             fetch.vanished = true;
+        } else if fetch.partial.is_none() && r.eat_word("PARTIAL") {
+            r.sp()?;
+            fetch.partial = Some(partial_range(r)?);
         } else {
-            return Err(r.expected("CHANGEDSINCE or VANISHED"));
+            return Err(r.expected("CHANGEDSINCE, VANISHED or PARTIAL"));
         }
         Ok(())
     })?;
     if fetch.vanished && (!fetch.uid || fetch.changed_since.is_none()) {
         return Err(Fault::new("VANISHED goes with UID FETCH and CHANGEDSINCE only"));
+    }
+    if fetch.partial.is_some() && !fetch.uid {
+        return Err(Fault::new("PARTIAL goes with UID FETCH only"));
     }
     Ok(())
 }

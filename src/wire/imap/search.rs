@@ -86,7 +86,7 @@ fn returns(r: &mut Reader<'_>) -> Read<Option<SearchReturn>> {
             () if r.eat_word("SAVE") => &mut returns.save,
             () if r.eat_word("PARTIAL") => {
                 r.sp()?;
-                returns.partial = Some(partial(r)?);
+                returns.partial = Some(partial_range(r)?);
                 return Ok(());
             }
             () => return Err(r.expected("MIN, MAX, ALL, COUNT, SAVE or PARTIAL")),
@@ -102,7 +102,7 @@ fn returns(r: &mut Reader<'_>) -> Read<Option<SearchReturn>> {
 }
 
 /// partial-range: both ends counted from the front, or both from the end.
-fn partial(r: &mut Reader<'_>) -> Read<(i64, i64)> {
+pub(super) fn partial_range(r: &mut Reader<'_>) -> Read<(i64, i64)> {
     let end = |r: &mut Reader<'_>| {
         let sign = if r.eat(b'-') { -1 } else { 1 };
         r.nz_number("a place in the result").map(|n| sign * i64::from(n))

@@ -6,6 +6,7 @@
 //! that is not there is `None`, and what exceeds [`PARTS_MAX`] or [`DEPTH_MAX`] stays one opaque part.
 
 mod address;
+mod attachment;
 mod body;
 mod content;
 mod date;
@@ -21,6 +22,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub use attachment::{Attachment, attachments, decoded_field, text_parts};
 pub use body::{basic_structure, body_structure};
 pub use date::parse_date;
 pub use envelope::envelope;
