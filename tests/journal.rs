@@ -164,6 +164,39 @@ fn another_policy_is_told_apart_and_limits_are_tuned() {
 }
 
 #[test]
+fn a_recorded_session_is_explained_decision_by_decision() {
+    let files = tempfile::tempdir().unwrap();
+    let policy = files.path().join("policy.toml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let (_dir, journal) = served(DRIVERS[0], &policy, &[]);
+    let show = |more: &[&str]| run(gatepost().args(["journal", "show", "--journal"]).arg(&journal).args(more), "");
+    // The session that met the limit of messages by its sender.
+    let found = show(&["--rule", "messages", "--limit", "1"]);
+    let line: serde_json::Value = serde_json::from_str(&found.out).unwrap_or_else(|e| panic!("{e}: {found:?}"));
+    let session = line["session"].as_str().unwrap();
+    let explain = |policy: &Path, more: &[&str]| {
+        let mut command = gatepost();
+        command
+            .args(["policy", "explain", "--domain", "example.test", "--session", session, "--journal"])
+            .arg(&journal);
+        run(command.arg("--policy").arg(policy).args(more), "")
+    };
+    let told = explain(&policy, &[]);
+    assert!(told.ok && told.out.contains("every decision is as it was recorded"), "{told:?}");
+    assert!(told.out.contains("limit senders: exceeded") || told.out.contains("limit messages: exceeded"), "{told:?}");
+    assert!(told.out.contains("rcpt.local == 'nobody'") && told.out.contains("\"nobody\""), "{told:?}");
+    let other = files.path().join("other.toml");
+    std::fs::write(&other, POLICY.replace("'nobody'", "'bob'")).unwrap();
+    let report = json(&explain(&other, &["--json"]));
+    let decisions = report["decisions"].as_array().unwrap();
+    let changed = decisions.iter().any(|d| d["recorded"]["verdict"] != d["now"]["verdict"] && d["event"] == "rcpt");
+    assert!(changed && decisions.iter().any(|d| !d["trace"]["stages"].as_array().unwrap().is_empty()), "{report:#}");
+    let mut command = gatepost();
+    let none = run(command.args(["policy", "explain", "--session", "FFFF", "--journal"]).arg(&journal), "");
+    assert!(none.code == Some(1) && none.err.contains("session FFFF is not among"), "{none:?}");
+}
+
+#[test]
 fn persons_can_be_hidden_and_lines_looked_at() {
     let files = tempfile::tempdir().unwrap();
     let policy = files.path().join("policy.toml");

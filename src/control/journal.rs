@@ -7,27 +7,24 @@ mod import;
 mod postfix;
 mod reading;
 mod sendmail;
+mod show;
 mod syslog;
 
 use crate::control::cli::{Failure, ServeArgs, print};
 use crate::gateway;
-use crate::policy::journal::{read_line, schema};
+use crate::policy::journal::schema;
 use clap::{Args, Subcommand, ValueEnum};
 pub use reading::{Journals, Progress};
+use show::ShowArgs;
 use std::path::PathBuf;
+pub use syslog::rfc3339;
 
 /// What to do with journals.
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs, reason = "flattened arguments are documented where they are declared")]
 pub enum JournalCommand {
-    /// Print lines, as they are
-    Show {
-        #[command(flatten)]
-        source: SourceArgs,
-        /// Only this session
-        #[arg(long, value_name = "ID")]
-        session: Option<String>,
-    },
+    /// Print lines, as they are: all, or by session, client, sender, recipient, verdict, rule and time
+    Show(Box<ShowArgs>),
     /// Make a journal from the syslog of Postfix or Sendmail, to replay it before Gatepost is installed
     Import {
         /// Log files, oldest first; - is standard input
@@ -91,37 +88,10 @@ impl SourceArgs {
 /// Runs a journal command.
 pub fn run(command: JournalCommand) -> Result<(), Failure> {
     match command {
-        JournalCommand::Show { source, session } => show(&source, session.as_deref()),
+        JournalCommand::Show(args) => show::run(&args),
         JournalCommand::Import { files, format, output, year, utc_offset } => {
             import::run(&files, format, output.as_deref(), &syslog::Clock { year, utc_offset_hours: utc_offset })
         }
         JournalCommand::Schema => print(&schema()),
     }
-}
-
-fn show(source: &SourceArgs, session: Option<&str>) -> Result<(), Failure> {
-    let journals = source.open()?;
-    let mut unread = 0u64;
-    let mut places = Vec::new();
-    journals.lines(&Progress::hidden(), |line| {
-        let Some(line) = line else {
-            unread += 1;
-            return Ok(());
-        };
-        match read_line(&line, &mut places) {
-            Ok((head, _)) if session.is_none_or(|id| head.session.eq_ignore_ascii_case(id)) => {
-                print(&line)?;
-                print("\n")
-            }
-            Ok(_) => Ok(()),
-            Err(_) => {
-                unread += 1;
-                Ok(())
-            }
-        }
-    })?;
-    if unread > 0 {
-        eprintln!("gatepost: {unread} lines are torn or no lines of a journal");
-    }
-    Ok(())
 }

@@ -3,9 +3,11 @@
 //! Three passes over the journal: what every key of every limit wanted; the policy as it is; the policy with the proposed
 //! values. How it fails: as `replay`; the file is written only with `--write`, whole and in one step.
 
+mod scores;
+
 use crate::control::cli::{Failure, ServeArgs, print};
 use crate::control::journal::SourceArgs;
-use crate::control::policy::told;
+use crate::control::policy::{read, replace, told};
 use crate::control::replay::{compile, play};
 use crate::control::table::{table, visible};
 use crate::gateway::policy_file;
@@ -15,7 +17,7 @@ use crate::policy::tune::{Basis, Ledger, Proposal, Spread, propose, write};
 use clap::Args;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Fewer good keys than this say little about the next ones.
@@ -43,6 +45,21 @@ pub struct TuneArgs {
     /// What good keys get beyond their peak
     #[arg(long, value_name = "FACTOR", default_value = "2")]
     headroom: f64,
+    /// Tune scores instead: a file that says which messages were spam, as `gatepost mailbox labels` writes it
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// The threshold that scores are tuned for, such as message.reject [default: the strongest there is, message first]
+    #[arg(long, value_name = "STAGE.KEY", requires = "labels")]
+    threshold: Option<String>,
+    /// Share of ham that may reach the threshold
+    #[arg(long, value_name = "SHARE", default_value = "0.001")]
+    false_positives: f64,
+    /// How many spams passed are as bad as one ham refused [default: 100]
+    #[arg(long, value_name = "N", requires = "labels")]
+    ham_weight: Option<f64>,
+    /// Also write the trade-off of scores as a page for a browser
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    html: Option<PathBuf>,
     /// Put the values into the policy file, which keeps its comments and its layout
     #[arg(long)]
     write: bool,
@@ -96,6 +113,13 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         return Err(Failure::usage("--write needs a policy file: name it with --policy or in the configuration"));
     }
     let policy = Arc::new(policy_file::load(&config).map_err(|e| told(&e, "the policy has errors"))?);
+    if let Some(labels) = &args.labels {
+        if !(0.0..=1.0).contains(&args.false_positives) || args.ham_weight.is_some_and(|w| !(1.0..=1e6).contains(&w)) {
+            return Err(Failure::usage("--false-positives takes 0 to 1, --ham-weight 1 to 1000000"));
+        }
+        let keys_max = config.settings.limits.keys_max;
+        return scores::run(args, labels, &journals, &policy, keys_max, file.as_deref());
+    }
     let source = match &file {
         Some(path) => read(path)?,
         None => Policy::DEFAULT.to_owned(),
@@ -122,26 +146,13 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         false => print(&text(counts.sessions, &proposals, &effects))?,
     }
     match (&file, args.write) {
-        (Some(path), true) => replace(path, &proposed),
+        (Some(path), true) => {
+            replace(path, &proposed)?;
+            eprintln!("gatepost: {} is changed; a running server reads it within seconds", path.display());
+            Ok(())
+        }
         _ => Ok(()),
     }
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))
-}
-
-/// A server that reads the file meanwhile sees the old one or the new one.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let fail = |e: std::io::Error| Failure::new(format!("cannot write {}: {e}", path.display()));
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let permissions = std::fs::metadata(path).map_err(fail)?.permissions();
-    std::fs::write(&beside, text).map_err(fail)?;
-    std::fs::set_permissions(&beside, permissions).map_err(fail)?;
-    std::fs::rename(&beside, path).map_err(fail)?;
-    eprintln!("gatepost: {} is changed; a running server reads it within seconds", path.display());
-    Ok(())
 }
 
 fn text(sessions: u64, proposals: &[Proposal], effects: &[Effects; 2]) -> String {

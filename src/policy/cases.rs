@@ -16,23 +16,24 @@
 //! VRFY). What is compared is the first refusal, else the last decision, or the decision at `expect.stage`.
 //!
 //! How it fails: a file that cannot be read gives diagnostics; a case that goes wrong says what was expected and what came,
-//! with the trace.
+//! with the trace. [`CaseFile::update`] writes what came into the file.
 
-use super::decision::{Decision, Verdict};
+mod run;
+mod update;
+
+pub use update::Unreadable;
+
 use super::diagnostic::Diagnostic;
-use super::limits::Limits;
 use super::rules::Policy;
-use super::session::{Authentication, Session};
 use super::source::{Located, Reader, Table};
 use super::stage::Stage;
 use super::state::{ClientFacts, TlsFacts};
 use super::trace::Trace;
 use super::value::{Given, Type};
 use crate::base::address::ReversePath;
-use crate::base::body::BodyShape;
 use crate::base::envelope::{MailParameters, Recipient};
 use crate::base::knob::parse_duration;
-use crate::base::time::{Instant, WallTime};
+use crate::base::time::WallTime;
 use crate::wire::address::parse_mailbox;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -120,9 +121,34 @@ pub struct CaseResult {
     /// Its line in the file.
     pub line: usize,
     /// What was not as expected; empty when all was.
-    pub failures: Vec<String>,
+    pub failures: Vec<Miss>,
+    /// The decision that was compared: its stage, and its verdict, rule, reply and so on by the keys of `expect`.
+    pub decided: Option<(Stage, Vec<(&'static str, String)>)>,
+    /// Header fields that were added, when `expect` asks for them.
+    pub tags: Vec<String>,
     /// How the decisions came about.
     pub trace: Trace,
+}
+
+/// One thing that was not as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// The key of `expect`.
+    pub key: &'static str,
+    /// What it says.
+    pub expected: String,
+    /// What came.
+    pub came: String,
+    /// At which stage.
+    pub stage: &'static str,
+}
+
+impl fmt::Display for Miss {
+    /// As a difference: a line that was expected and one that came.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "- {} = {:?}", self.key, self.expected)?;
+        write!(f, "+ {} = {:?}    at {}", self.key, self.came, self.stage)
+    }
 }
 
 /// How the cases went.
@@ -147,7 +173,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for r in self.results.iter().filter(|r| !r.failures.is_empty()) {
             writeln!(f, "FAILED {} (line {})", r.name, r.line)?;
-            r.failures.iter().try_for_each(|x| writeln!(f, "  {x}"))?;
+            let differences = r.failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            differences.lines().try_for_each(|l| writeln!(f, "  {l}"))?;
             r.trace.to_string().lines().try_for_each(|l| writeln!(f, "    {l}"))?;
         }
         let failed = self.results.iter().filter(|r| !r.failures.is_empty()).count();
@@ -264,7 +291,8 @@ fn read_facts(reader: &mut Reader<'_>, t: &Table<'_>) -> Vec<(String, Given)> {
     for (key, value) in table.iter() {
         let name = key.get_ref().to_string();
         let row = super::facts::all().iter().find(|f| f.name == name);
-        let Some(row) = row.filter(|f| f.known.first <= Stage::Connect && f.known.first != Stage::Vrfy) else {
+        let of_connection = row.is_none_or(|f| f.known.first <= Stage::Connect || f.asks.is_some());
+        let Some(kind) = super::facts::settable(&name).filter(|_| of_connection) else {
             let known = super::facts::all().iter().filter(|f| f.known.first == Stage::Connect).map(|f| f.name);
             let finding = reader.at(key.span(), format!("`{name}` cannot be set here")).near(&name, known);
             reader.report(
@@ -273,14 +301,16 @@ fn read_facts(reader: &mut Reader<'_>, t: &Table<'_>) -> Vec<(String, Given)> {
             continue;
         };
         let given = match value.get_ref() {
-            DeValue::Boolean(b) if row.kind == Type::Flag => Some(Given::Flag(*b)),
-            DeValue::Integer(i) if row.kind.is_number() => i.as_str().parse().ok().map(Given::Number),
-            DeValue::String(s) => Given::parse(row.kind, s).ok(),
+            DeValue::Boolean(b) if kind == Type::Flag => Some(Given::Flag(*b)),
+            DeValue::Integer(i) if kind == Type::Score => Given::parse(kind, i.as_str()).ok(),
+            DeValue::Float(f) if kind == Type::Score => Given::parse(kind, f.as_str()).ok(),
+            DeValue::Integer(i) if kind.is_number() => i.as_str().parse().ok().map(Given::Number),
+            DeValue::String(s) => Given::parse(kind, s).ok(),
             _ => None,
         };
         match given {
             Some(given) => facts.push((name, given)),
-            None => reader.wrong_type(value, &name, row.kind.example(), value.get_ref().type_str()),
+            None => reader.wrong_type(value, &name, kind.example(), value.get_ref().type_str()),
         }
     }
     facts
@@ -313,158 +343,4 @@ fn read_expect(reader: &mut Reader<'_>, start: usize, t: &Table<'_>) -> Expect {
         reader.report(finding);
     }
     expect
-}
-
-/// A decision in words, for comparison.
-#[derive(Debug)]
-struct Seen {
-    stage: Stage,
-    passes: bool,
-    texts: Vec<(&'static str, String)>,
-    tags: Vec<String>,
-}
-
-fn seen<G>(stage: Stage, d: &Decision<G>, session: &Session) -> Seen {
-    let verdict = if d.quarantine.is_some() { "quarantine" } else { d.verdict.word() };
-    let reply = d.verdict.reply().map(ToString::to_string).unwrap_or_default();
-    let texts = vec![
-        ("verdict", verdict.to_owned()),
-        ("rule", session.rule_name(d.rule).to_owned()),
-        ("reply", reply),
-        ("reason", d.reason.to_string()),
-        ("delay", crate::base::knob::show_duration(d.delay)),
-        ("route", d.route.as_deref().unwrap_or_default().to_owned()),
-        ("quarantine", d.quarantine.as_deref().unwrap_or_default().to_owned()),
-    ];
-    let tags = d.tags.iter().map(|(n, v)| format!("{n}: {v}")).collect();
-    Seen { stage, passes: matches!(d.verdict, Verdict::Accept(_) | Verdict::Discard(_)), texts, tags }
-}
-
-impl Case {
-    fn run(&self, policy: &Arc<Policy>, covered: &mut BTreeSet<String>) -> CaseResult {
-        let limits = Limits::new(1024, 0);
-        let mut kept = Vec::new();
-        let mut decisions = Vec::new();
-        let mut now = Instant::from_nanos(1_000_000_000);
-        let mut trace = Trace::default();
-        for _ in 0..self.repeat {
-            let mut session = Session::new(policy.clone(), limits.clone(), self.client.clone(), now, CASE_TIME);
-            session.explain();
-            decisions = self.play(&mut session, now);
-            trace = session.trace().cloned().unwrap_or_default();
-            let rules = trace.stages.iter().flat_map(|s| &s.rules);
-            covered.extend(rules.filter(|r| r.matched).map(|r| r.rule.clone()));
-            now = now + self.every;
-            if self.keep_open {
-                kept.push(session);
-            }
-        }
-        CaseResult { name: self.name.clone(), line: self.line, failures: self.compare(&decisions), trace }
-    }
-
-    /// Plays the session until it is refused or nothing is left; refused recipients do not stop it while others remain.
-    fn play(&self, session: &mut Session, now: Instant) -> Vec<Seen> {
-        let mut all: Vec<Seen> = Vec::new();
-        let mut failures = Vec::new();
-        for (name, given) in &self.facts {
-            if let Err(e) = session.set_fact(name, given.clone()) {
-                failures.push(format!("{name}: {e}"));
-            }
-        }
-        debug_assert!(failures.is_empty(), "the reader checked the facts: {failures:?}");
-        let mut go = |stage: Stage, d: &Decision, session: &Session| {
-            all.push(seen(stage, d, session));
-            d.verdict.passes()
-        };
-        // A flag among the facts stands for what the connection did.
-        let early = self.early_talker || session.fact("early_talker", |v| v == super::Value::Flag(true)) == Some(true);
-        let d = session.connect(now, early);
-        let mut on = go(Stage::Connect, &d, session);
-        if on {
-            let d = session.helo(now, &self.helo, true);
-            on = go(Stage::Helo, &d, session);
-        }
-        for _ in 0..self.auth_failures {
-            if on {
-                let d = session.auth(now, Authentication::Failed);
-                on = go(Stage::Auth, &d, session);
-            }
-        }
-        if let (true, Some(user)) = (on, &self.user) {
-            let d = session.auth(now, Authentication::Succeeded(user));
-            on = go(Stage::Auth, &d, session);
-        }
-        if let (true, Some(argument)) = (on, &self.vrfy) {
-            let d = session.vrfy(now, argument);
-            on = go(Stage::Vrfy, &d, session);
-        }
-        if let (true, Some(from)) = (on, &self.from) {
-            let d = session.mail(now, from, &self.parameters);
-            on = go(Stage::Mail, &d, session);
-        }
-        if !on || self.to.is_empty() {
-            return all;
-        }
-        if self.recipients(session, now, &mut all) {
-            self.body(session, now, &mut all);
-        }
-        all
-    }
-
-    fn recipients(&self, session: &mut Session, now: Instant, all: &mut Vec<Seen>) -> bool {
-        let mut any = false;
-        for recipient in &self.to {
-            let d = session.rcpt(now, recipient, self.exists);
-            any |= d.verdict.passes();
-            all.push(seen(Stage::Rcpt, &d, session));
-            if matches!(d.verdict, Verdict::Drop(_)) {
-                return false;
-            }
-        }
-        any
-    }
-
-    fn body(&self, session: &mut Session, now: Instant, all: &mut Vec<Seen>) {
-        let headers = self.headers.clone().unwrap_or_else(|| "Subject: test\r\n\r\n".into());
-        // A person writes line feeds, and does not write a hundred Received fields.
-        let headers = "Received: hop\n".repeat(self.hops as usize) + &headers.replace("\r\n", "\n");
-        let headers = headers.replace('\n', "\r\n");
-        let d = session.data(now, headers.as_bytes());
-        let passes = d.verdict.passes();
-        all.push(seen(Stage::Data, &d, session));
-        if passes {
-            let octets = self.size.unwrap_or(headers.len() as u64);
-            let shape = BodyShape { octets, header_octets: headers.len() as u64, ..BodyShape::default() };
-            let d = session.message(now, &shape, headers.as_bytes());
-            all.push(seen(Stage::Message, &d, session));
-        }
-    }
-
-    fn compare(&self, decisions: &[Seen]) -> Vec<String> {
-        let found = match self.expect.stage {
-            Some(stage) => decisions.iter().rfind(|d| d.stage == stage),
-            None => decisions.iter().find(|d| !d.passes).or(decisions.last()),
-        };
-        let Some(found) = found else {
-            let last = decisions.last().map_or("nothing", |d| d.stage.word());
-            return vec![format!(
-                "never came to {}; ended at {last}",
-                self.expect.stage.map_or("a decision", Stage::word)
-            )];
-        };
-        let mut failures = Vec::new();
-        for (key, expected) in &self.expect.texts {
-            let got = found.texts.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str());
-            // Replies and reasons may be given by their beginning.
-            let same =
-                if matches!(*key, "reply" | "reason") { got.starts_with(expected.as_str()) } else { got == expected };
-            if !same {
-                failures.push(format!("{key}: expected {expected:?}, came {got:?} at {}", found.stage.word()));
-            }
-        }
-        if let Some(tags) = self.expect.tags.as_ref().filter(|t| **t != found.tags) {
-            failures.push(format!("tags: expected {tags:?}, came {:?}", found.tags));
-        }
-        failures
-    }
 }

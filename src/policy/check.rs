@@ -3,9 +3,11 @@
 //! How it fails: [`Fault`] at the word that is wrong, with what was expected there and the near miss.
 
 use super::diagnostic::nearest;
+use super::dnsbl::Dnsbl;
 use super::facts::{self, FactId, FactSet};
-use super::functions::{self, FUNCTIONS};
+use super::functions::{self, Argument, FUNCTIONS, Function};
 use super::lexer::Fault;
+use super::limit_source::LimitSource;
 use super::list::List;
 use super::networks::Networks;
 use super::parser::{KEYWORDS, Literal, Node, NodeKind, Set, parse};
@@ -22,13 +24,27 @@ use std::sync::Arc;
 /// Octets of one compiled regular expression at most; keeps a policy from eating the memory of the server.
 const REGEX_OCTETS_MAX: usize = 1 << 20;
 
+/// What functions may name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'l> {
+    /// The tables `[dnsbl.NAME]`.
+    pub dnsbls: &'l [Dnsbl],
+    /// Helpers of the configuration; `None` when nobody told.
+    pub helpers: Option<&'l [String]>,
+    /// The tables `[limit.NAME]`.
+    pub limits: &'l [LimitSource],
+}
+
 /// Compiles conditions into one program.
 pub struct Checker<'l> {
     /// The program so far.
     pub program: Program,
     /// Lists that conditions named.
     pub used_lists: BTreeSet<String>,
+    /// Lists in the DNS that conditions named.
+    pub used_dnsbls: BTreeSet<String>,
     lists: &'l BTreeMap<String, Arc<List>>,
+    names: Names<'l>,
     interned: HashMap<String, u32>,
     uses: Vec<u32>,
 }
@@ -52,15 +68,19 @@ struct Context<'t> {
     text: &'t str,
     stage: Stage,
     facts: FactSet,
+    names: Names<'t>,
+    used_dnsbls: &'t mut BTreeSet<String>,
 }
 
 impl<'l> Checker<'l> {
     /// A checker that knows these lists.
-    pub fn new(lists: &'l BTreeMap<String, Arc<List>>) -> Checker<'l> {
+    pub fn new(lists: &'l BTreeMap<String, Arc<List>>, names: Names<'l>) -> Checker<'l> {
         Checker {
             program: Program::default(),
             used_lists: BTreeSet::new(),
+            used_dnsbls: BTreeSet::new(),
             lists,
+            names,
             interned: HashMap::new(),
             uses: Vec::new(),
         }
@@ -69,9 +89,22 @@ impl<'l> Checker<'l> {
     /// Adds a condition that is tried at `stage`.
     pub fn condition(&mut self, text: &str, stage: Stage) -> Result<Condition, Fault> {
         let node = parse(text)?;
-        let mut cx = Context { text, stage, facts: FactSet::default() };
-        let entry = self.branch(&mut cx, &node, false, HOLDS, FAILS)?;
-        Ok(Condition { entry, facts: cx.facts })
+        let mut used_dnsbls = std::mem::take(&mut self.used_dnsbls);
+        let names = self.names;
+        let mut cx = Context { text, stage, facts: FactSet::default(), names, used_dnsbls: &mut used_dnsbls };
+        let entry = self.branch(&mut cx, &node, false, HOLDS, FAILS);
+        let facts = cx.facts;
+        self.used_dnsbls = used_dnsbls;
+        Ok(Condition { entry: entry?, facts })
+    }
+
+    /// A single fact or function, read at `stage`.
+    pub fn operand(&mut self, text: &str, stage: Stage) -> Result<(Operand, Type), Fault> {
+        let NodeKind::Known(item) = parse(&format!("{text} is known"))?.kind else {
+            return Err(Fault::new(0..text.len(), format!("`{text}` is no value"), "a fact or a function"));
+        };
+        let (names, used_dnsbls) = (self.names, &mut self.used_dnsbls);
+        operand(&mut Context { text, stage, facts: FactSet::default(), names, used_dnsbls }, &item)
     }
 
     /// The finished program.
@@ -110,6 +143,11 @@ impl<'l> Checker<'l> {
     /// The atom for a node, and whether its opposite is meant (`!=`, `== false`).
     fn atom(&mut self, cx: &mut Context<'_>, node: &Node) -> Result<(u32, bool), Fault> {
         let (operand, test, inverted) = self.question(cx, node)?;
+        let test = match (operand.is_plural(), test) {
+            (true, Test::Known) => Test::Known,
+            (true, test) => Test::Any(Box::new(test)),
+            (false, test) => test,
+        };
         // Equal words ask equal questions, whatever the white space between them.
         let source = &cx.text[node.span.clone()];
         let text = match source.contains(['\'', '"', '/']) {
@@ -228,7 +266,7 @@ fn operand(cx: &mut Context<'_>, node: &Node) -> Result<(Operand, Type), Fault> 
             let row = id.row();
             known_at(node, name, row.known, cx.stage)?;
             cx.facts.insert(id);
-            Ok((Operand::fact(id), row.kind))
+            Ok((Operand::fact(id), row.kind.singular()))
         }
         NodeKind::Call(name, argument, span) => {
             let Some(function) = functions::find(name) else {
@@ -236,17 +274,64 @@ fn operand(cx: &mut Context<'_>, node: &Node) -> Result<(Operand, Type), Fault> 
                 let known = FUNCTIONS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
                 return Err(Fault::new(span.clone(), format!("there is no function `{name}`"), known).near(near));
             };
-            known_at(node, name, function.known, cx.stage)?;
+            let known = named(cx, node, function, argument)?;
+            known_at(node, name, known, cx.stage)?;
+            Ok((Operand::Call(function, argument.as_str().into()), function.kind.singular()))
+        }
+        NodeKind::Literal(_) => Err(Fault::new(node.span.clone(), "a constant on this side", "a fact or a function")),
+        _ => Err(Fault::new(node.span.clone(), "a calculation or condition on this side", "a fact or a function")),
+    }
+}
+
+/// Whether the argument of a function names something there is, and when that is known.
+fn named(cx: &mut Context<'_>, node: &Node, function: &Function, argument: &str) -> Result<Span, Fault> {
+    match function.takes {
+        Argument::Field => {
             let printable = |b: u8| b.is_ascii_graphic() && b != b':'; // RFC 5322 §2.2
             if argument.is_empty() || !argument.bytes().all(printable) {
                 let span = node.span.clone();
                 return Err(Fault::new(span, format!("{argument:?} is no {}", function.argument), "as in 'Subject'"));
             }
-            Ok((Operand::Call(function, argument.as_str().into()), function.kind))
+            Ok(function.known)
         }
-        NodeKind::Literal(_) => Err(Fault::new(node.span.clone(), "a constant on this side", "a fact or a function")),
-        _ => Err(Fault::new(node.span.clone(), "a calculation or condition on this side", "a fact or a function")),
+        Argument::Dnsbl => match cx.names.dnsbls.iter().find(|d| d.name == argument) {
+            Some(dnsbl) => {
+                cx.used_dnsbls.insert(argument.to_owned());
+                Ok(Span::from(dnsbl.of.stage()))
+            }
+            None => {
+                let near = nearest(argument, cx.names.dnsbls.iter().map(|d| d.name.as_str()));
+                let message = format!("there is no list `{argument}` in the DNS");
+                Err(Fault::new(node.span.clone(), message, format!("a list; declare it as [dnsbl.{argument}]"))
+                    .near(near))
+            }
+        },
+        Argument::Limit => match cx.names.limits.iter().any(|l| l.limit.name == argument) {
+            true => Ok(function.known),
+            false => {
+                let near = nearest(argument, cx.names.limits.iter().map(|l| l.limit.name.as_str()));
+                let (message, expected) =
+                    (format!("there is no limit `{argument}`"), format!("a limit; declare it as [limit.{argument}]"));
+                Err(Fault::new(node.span.clone(), message, expected).near(near))
+            }
+        },
+        Argument::Helper => match cx.names.helpers {
+            Some(helpers) if !helpers.iter().any(|h| h == argument) => {
+                Err(no_helper(node.span.clone(), argument, helpers))
+            }
+            _ => Ok(function.known),
+        },
     }
+}
+
+/// There is no such helper.
+pub fn no_helper(span: Range<usize>, name: &str, helpers: &[String]) -> Fault {
+    let expected = match helpers {
+        [] => format!("a helper; declare it as [helper.{name}] in the configuration"),
+        some => format!("one of {}", some.join(", ")),
+    };
+    let near = nearest(name, helpers.iter().map(String::as_str));
+    Fault::new(span, format!("there is no helper `{name}`"), expected).near(near)
 }
 
 fn unknown_name(node: &Node, name: &str) -> Fault {
@@ -318,7 +403,8 @@ fn compare_sides(
     }
     let (a, a_kind) = sum(cx, left)?;
     let (b, b_kind) = sum(cx, right)?;
-    same_kind(a_kind, b_kind, &right.span)?;
+    let kind = same_kind(a_kind, b_kind, &right.span)?;
+    let (a, b) = (in_units(a, a_kind, kind), in_units(b, b_kind, kind));
     // The operand is for the trace: the first there is.
     let operand = first_operand(&a).or_else(|| first_operand(&b));
     match operand {
@@ -351,6 +437,10 @@ fn compare_other(
         }
         _ => {
             let (other, other_kind) = operand(cx, right)?;
+            if other.is_plural() {
+                let expected = "them on the left side, as in `url_hosts == sender.domain`";
+                return Err(Fault::new(right.span.clone(), "several texts on this side", expected));
+            }
             if kind.is_text() && other_kind.is_text() {
                 return Ok((left, Test::Same(other), false));
             }
@@ -370,11 +460,22 @@ fn compare_other(
 fn sum(cx: &mut Context<'_>, node: &Node) -> Result<(Sum, Option<Type>), Fault> {
     match &node.kind {
         NodeKind::Literal(Literal::Number(n)) => Ok((Sum::Constant(*n), None)),
+        NodeKind::Literal(Literal::Decimal(n)) => Ok((Sum::Constant(*n), Some(Type::Score))),
         NodeKind::Literal(Literal::Octets(n)) => Ok((Sum::Constant(*n), Some(Type::Octets))),
         NodeKind::Literal(Literal::Duration(n)) => Ok((Sum::Constant(*n), Some(Type::Duration))),
         NodeKind::Arithmetic(op, a, b) => {
             let (left, a_kind) = sum(cx, a)?;
             let (right, b_kind) = sum(cx, b)?;
+            if let ('*' | '/', Some(Type::Score), Some(Type::Score)) = (op, a_kind, b_kind) {
+                let message = "two scores are neither multiplied nor divided";
+                return Err(Fault::new(b.span.clone(), message, "a whole number on one side"));
+            }
+            if let ('+' | '-' | '%', Some(_), Some(_) | None) | ('+' | '-' | '%', None, Some(_)) = (op, a_kind, b_kind)
+            {
+                let kind = same_kind(a_kind, b_kind, &b.span)?;
+                let (left, right) = (in_units(left, a_kind, kind), in_units(right, b_kind, kind));
+                return Ok((Sum::Arithmetic(*op, Box::new(left), Box::new(right)), kind));
+            }
             let kind = match (op, a_kind, b_kind) {
                 ('*' | '/', kind, None) | ('*', None, kind) => kind, // scaling keeps the unit
                 _ => same_kind(a_kind, b_kind, &b.span)?,
@@ -390,6 +491,14 @@ fn sum(cx: &mut Context<'_>, node: &Node) -> Result<(Sum, Option<Type>), Fault> 
             let message = format!("`{word}` is {} {}, not a number", article(kind), kind.word());
             Err(Fault::new(node.span.clone(), message, "a number"))
         }
+    }
+}
+
+/// Plain numbers beside a score become thousandths, as the score is.
+fn in_units(sum: Sum, from: Option<Type>, to: Option<Type>) -> Sum {
+    match (from, to) {
+        (None, Some(Type::Score)) => Sum::Arithmetic('*', Box::new(sum), Box::new(Sum::Constant(1000))),
+        _ => sum,
     }
 }
 
@@ -417,6 +526,8 @@ fn first_operand(sum: &Sum) -> Option<Operand> {
 fn constant(kind: Type, literal: &Literal, span: &Range<usize>) -> Result<i64, Fault> {
     match (kind, literal) {
         (Type::Number | Type::Octets, Literal::Number(n)) => Ok(*n),
+        (Type::Score, Literal::Number(n)) => Ok(n.saturating_mul(1000)),
+        (Type::Score, Literal::Decimal(n)) => Ok(*n),
         (Type::Octets, Literal::Octets(n)) | (Type::Duration, Literal::Duration(n)) => Ok(*n),
         _ => {
             let message = format!("{} {} is compared with {}", article(kind), kind.word(), describe(literal));
@@ -470,6 +581,7 @@ fn describe(l: &Literal) -> &'static str {
     match l {
         Literal::Flag(_) => "true or false",
         Literal::Number(_) => "a plain number",
+        Literal::Decimal(_) => "a number with decimals",
         Literal::Octets(_) => "a size",
         Literal::Duration(_) => "a duration",
         Literal::Text(_) => "a text",
@@ -480,11 +592,11 @@ fn describe(l: &Literal) -> &'static str {
 fn sample(word: &str, kind: Type) -> String {
     match kind {
         Type::Flag => word.to_owned(),
-        Type::Number => format!("`{word} > 5`"),
+        Type::Number | Type::Score => format!("`{word} > 5`"),
         Type::Octets => format!("`{word} > 10MiB`"),
         Type::Duration => format!("`{word} > 5m`"),
         Type::Ip => format!("`{word} in @list`"),
-        Type::Text | Type::Domain | Type::Address => format!("`{word} == 'text'` or `{word} in @list`"),
+        _ => format!("`{word} == 'text'` or `{word} in @list`"),
     }
 }
 

@@ -2,17 +2,25 @@
 //!
 //! How it fails: with every finding of the file and its lists at once; nothing half right is ever returned.
 
-use super::check::{Checker, Condition};
+use super::check::{Checker, Condition, Names};
 use super::diagnostic::{Diagnostic, Severity, nearest};
+use super::dnsbl::Dnsbl;
 use super::facts::FactSet;
+use super::greylist::{DEFAULT_NAME, Greylist};
+use super::inventory::Inventory;
 use super::lexer::Fault;
-use super::limit::{Bound, Counts, KEY_FACTS, KeyPart, Limit, Rate};
+use super::limit::KeyPart;
+use super::limit_source::{LimitSource, read_limits};
 use super::list::{Entries, Kind, List};
-use super::outcome::{self, Outcome, Scope, Unfit, WORDS};
-use super::program::{FAILS, HOLDS};
-use super::rules::{Builtins, Defaults, Files, Policy, Rule, fingerprint};
+use super::mode::Practice;
+use super::outcome::{self, Finds, Outcome, Scope, Unfit, WORDS};
+use super::program::{FAILS, Operand};
+use super::reputation;
+use super::rules::{Builtins, Defaults, Extras, Files, Policy, Rule, fingerprint};
 use super::source::{Located, Reader, Table};
 use super::stage::Stage;
+use super::threshold;
+use super::value::Type;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,13 +29,13 @@ use std::sync::Arc;
 const ITEMS_MAX: usize = 10_000;
 
 /// Keys of the file, for messages and the schema.
-pub const TOP_KEYS: [&str; 4] = ["settings", "list", "limit", "rule"];
+pub const TOP_KEYS: [&str; 8] = ["settings", "list", "dnsbl", "limit", "greylist", "reputation", "threshold", "rule"];
 /// Keys of `[list.NAME]`.
 pub const LIST_KEYS: [&str; 7] = ["description", "networks", "domains", "addresses", "words", "file", "kind"];
 /// Keys of `[limit.NAME]`.
 pub const LIMIT_KEYS: [&str; 7] = ["description", "per", "rate", "burst", "most", "counts", "exempt"];
 /// Keys of `[[rule]]`.
-pub const RULE_KEYS: [&str; 5] = ["name", "description", "stage", "when", "then"];
+pub const RULE_KEYS: [&str; 7] = ["name", "description", "stage", "when", "then", "mode", "guard"];
 
 /// Compiles `source`; see [`Policy::compile`].
 pub fn compile(name: &str, source: &str, files: &dyn Files, builtins: &Builtins) -> Result<Policy, Vec<Diagnostic>> {
@@ -37,20 +45,38 @@ pub fn compile(name: &str, source: &str, files: &dyn Files, builtins: &Builtins)
     let mut lists = Lists::default();
     lists.builtin(builtins);
     lists.read(&mut reader, &top, files);
+    let tables = named_tables(&mut reader, &top, "dnsbl");
+    let dnsbls = Dnsbl::read(&mut reader, tables);
     let limits = read_limits(&mut reader, &top);
+    let greylists = read_greylists(&mut reader, &top);
+    let reputation = reputation::Settings::read(&mut reader, &top);
+    let names = Names { dnsbls: &dnsbls, helpers: builtins.helpers.as_deref(), limits: &limits };
     let mut rules = RuleReader {
-        checker: Checker::new(&lists.found),
+        checker: Checker::new(&lists.found, names),
         limits: &limits,
+        greylists,
         used_limits: BTreeSet::new(),
+        used_greylists: BTreeSet::new(),
+        facts: FactSet::EMPTY,
+        entries: Vec::new(),
         exempt: HashMap::new(),
         routes: builtins.routes.as_deref(),
+        helpers: builtins.helpers.as_deref(),
     };
     let defaults = read_settings(&mut reader, &top, &mut rules);
     let found = rules.read(&mut reader, &top);
+    let thresholds = threshold::read(&mut reader, &top, &mut rules);
+    let asks_score = found.iter().any(|rule| rule.condition.facts.names().any(|name| name.starts_with("score")));
+    threshold::lint(&mut reader, &top, &thresholds, &found, asks_score);
     let used_limits = std::mem::take(&mut rules.used_limits);
+    let used_greylists = std::mem::take(&mut rules.used_greylists);
+    let greylists = std::mem::take(&mut rules.greylists).into_iter().map(|(greylist, _)| greylist).collect();
+    let entries = std::mem::take(&mut rules.entries);
     let used_lists = rules.checker.used_lists.clone();
+    let used_dnsbls = rules.checker.used_dnsbls.clone();
     let program = rules.checker.finish();
-    warn_unused(&mut reader, &top, &used_lists, &used_limits);
+    let used = [("list", &used_lists), ("limit", &used_limits), ("dnsbl", &used_dnsbls), ("greylist", &used_greylists)];
+    warn_unused(&mut reader, &top, &used);
     reader.findings.extend(lists.findings);
     let (mut errors, warnings): (Vec<_>, Vec<_>) =
         reader.findings.into_iter().partition(|d| d.severity == Severity::Error);
@@ -63,7 +89,11 @@ pub fn compile(name: &str, source: &str, files: &dyn Files, builtins: &Builtins)
     let version = fingerprint(source, &lists.contents);
     let local = lists.found.get(Builtins::LOCAL_DOMAINS).cloned();
     let limits = limits.into_iter().map(|l| l.limit).collect();
-    Ok(Policy::assemble(name, version, found, program, limits, defaults, lists.files, warnings, local))
+    let inventory = Inventory::new(source, &lists.found);
+    let mut policy =
+        Policy::assemble(name, version, found, program, limits, defaults, lists.files, warnings, local, dnsbls);
+    policy.inventory = inventory;
+    Ok(policy.with_extras(Extras { greylists, reputation, thresholds, entries }))
 }
 
 /// Lists by name, and what was read for them.
@@ -151,121 +181,27 @@ impl Lists {
     }
 }
 
-/// A limit and where its exemption stands.
-struct LimitSource {
-    limit: Limit,
-    exempt: Option<Located>,
-}
-
-fn read_limits(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<LimitSource> {
-    let mut limits = Vec::new();
-    for (key, table) in named_tables(reader, top, "limit") {
-        let place = format!("[limit.{}]", key.text);
-        reader.known_keys(table, &place, &LIMIT_KEYS);
-        if let Some(limit) = read_limit(reader, &key, table) {
-            limits.push(limit);
-        }
-    }
-    limits
-}
-
-fn read_limit(reader: &mut Reader<'_>, key: &Located, table: &Table<'_>) -> Option<LimitSource> {
-    let name = key.text.clone();
-    let counts = required(reader, key, table, "counts", Counts::WORDS.join(", "))?;
-    let counts: Counts = word(reader, &counts, Counts::WORDS)?;
-    let parts = reader.strings(table, "per");
-    if parts.is_empty() {
-        required(reader, key, table, "per", format!("client, client/24,64, {}", KEY_FACTS.join(", ")));
-        return None;
-    }
-    let per: Vec<KeyPart> = parts.iter().filter_map(|part| read_key_part(reader, part)).collect();
-    let bound = read_bound(reader, key, table, counts)?;
-    if per.len() != parts.len() {
-        return None;
-    }
-    let key_text = parts.iter().map(|p| p.text.as_str()).collect::<Vec<_>>().join(" + ");
-    let shown = match bound {
-        Bound::AtOnce(n) => format!("{n} at once per {key_text}"),
-        Bound::Rate(_) => format!("{} per {key_text}", reader.string(table, "rate").map_or(String::new(), |r| r.text)),
-    };
-    let identity = fingerprint(&format!("{name}|{counts:?}|{key_text}|{bound:?}"), &[]);
-    let identity = u64::from_str_radix(&identity[..16], 16).unwrap_or(0);
-    let exempt = reader.string(table, "exempt");
-    Some(LimitSource { limit: Limit { name, per, counts, bound, shown, identity }, exempt })
-}
-
-fn read_key_part(reader: &mut Reader<'_>, part: &Located) -> Option<KeyPart> {
-    let found = KeyPart::parse(&part.text);
-    if found.is_none() {
-        let known = || KEY_FACTS.into_iter().chain(["client"]);
-        let finding = reader
-            .inside(part, 0..part.text.len(), format!("`{}` is no key of a limit", part.text))
-            .expected(format!(
-                "client, client/24,64 (IPv4, IPv6 prefix), {}; combine them in an array",
-                KEY_FACTS.join(", ")
-            ))
-            .near(&part.text, known());
-        reader.report(finding);
-    }
-    found
-}
-
-fn read_bound(reader: &mut Reader<'_>, key: &Located, table: &Table<'_>, counts: Counts) -> Option<Bound> {
-    if counts == Counts::Concurrency {
-        for other in ["rate", "burst"] {
-            if let Some(v) = table.get(other) {
-                let finding =
-                    reader.at(v.span(), format!("`{other}` says nothing about concurrency")).expected("`most = 10`");
-                reader.report(finding);
-            }
-        }
-        if !table.contains_key("most") {
-            required(reader, key, table, "most", "how many at the same time, as in `most = 10`".into());
-            return None;
-        }
-        return reader.integer(table, "most", 1..=1_000_000).map(|n| Bound::AtOnce(n as u32));
-    }
-    if let Some(v) = table.get("most") {
-        let finding = reader.at(v.span(), "`most` is for concurrency").expected("`rate` and `burst`");
-        reader.report(finding);
-    }
-    let expected = "units per period up to 31 days, as in 60/minute, 10/30s, 500MiB/hour";
-    let text = required(reader, key, table, "rate", expected.into())?;
-    let Some(mut rate) = Rate::parse(&text.text) else {
-        let finding =
-            reader.inside(&text, 0..text.text.len(), format!("`{}` is no rate", text.text)).expected(expected);
-        reader.report(finding);
-        return None;
-    };
-    rate.burst = read_burst(reader, table, rate.burst)?;
-    Some(Bound::Rate(rate))
-}
-
-/// A number, or a size for limits of octets.
-fn read_burst(reader: &mut Reader<'_>, table: &Table<'_>, default: u64) -> Option<u64> {
-    let Some(value) = table.get("burst") else { return Some(default) };
-    if !value.get_ref().is_str() {
-        return reader.integer(table, "burst", 1..=Rate::UNITS_MAX);
-    }
-    use crate::base::knob::{KnobType, Octets, Raw};
-    let text = reader.string(table, "burst")?;
-    let size = Octets::parse(&Raw::Text(text.text.clone())).ok().filter(|o| (1..=Rate::UNITS_MAX).contains(&o.0));
-    if size.is_none() {
-        let finding =
-            reader.at(text.span, format!("`{}` is no burst", text.text)).expected("a number or a size such as 50MiB");
-        reader.report(finding);
-    }
-    size.map(|o| o.0)
+/// Reads `[greylist.NAME]`, each with its exemption.
+fn read_greylists(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<(Greylist, Option<Located>)> {
+    let tables = named_tables(reader, top, "greylist");
+    tables.into_iter().filter_map(|(key, table)| Greylist::read(reader, &key.text, table)).collect()
 }
 
 /// Reads rules and the outcomes in settings.
-struct RuleReader<'l> {
+pub struct RuleReader<'l> {
     checker: Checker<'l>,
     limits: &'l [LimitSource],
+    greylists: Vec<(Greylist, Option<Located>)>,
     used_limits: BTreeSet<String>,
-    /// Exemptions by limit and stage.
-    exempt: HashMap<(usize, Stage), Condition>,
+    used_greylists: BTreeSet<String>,
+    /// Exemptions by what has them, its index and the stage.
+    exempt: HashMap<(&'static str, usize, Stage), Condition>,
+    /// Facts that the outcomes being read may ask for.
+    facts: FactSet,
+    /// First steps of conditions that do not belong to rules, by stage.
+    entries: Vec<(Stage, u32)>,
     routes: Option<&'l [String]>,
+    helpers: Option<&'l [String]>,
 }
 
 impl RuleReader<'_> {
@@ -276,20 +212,23 @@ impl RuleReader<'_> {
         for (span, table) in reader.tables(top, "rule").into_iter().take(ITEMS_MAX) {
             reader.known_keys(table, "[[rule]]", &RULE_KEYS);
             let Some((rule, name)) = self.one(reader, span, table) else { continue };
-            if rules.iter().any(|r| r.name == rule.name) || matches!(&*rule.name, "default" | "trusted") {
+            if rules.iter().any(|r| r.name == rule.name)
+                || matches!(&*rule.name, "default" | "trusted")
+                || rule.name.starts_with("threshold.")
+            {
                 let finding = reader.at(name.span.clone(), format!("the name `{}` is taken", rule.name));
                 reader.report(finding.expected("a name of its own for each rule"));
             }
             if let Some(before) = closed.get(&rule.stage) {
                 let message = format!("never tried: `{before}` before it always ends the stage {}", rule.stage.word());
-                let finding = reader.at(name.span.clone(), message).warning();
+                let finding = reader.at(name.span.clone(), message).warning().code("shadowed-rule");
                 reader.report(finding);
             }
             if rule.condition.entry == FAILS {
-                let finding = reader.at(name.span.clone(), "its condition never holds").warning();
+                let finding = reader.at(name.span.clone(), "its condition never holds").warning().code("never-matches");
                 reader.report(finding);
             }
-            if rule.condition.entry == HOLDS && rule.outcomes.iter().any(Outcome::is_final) {
+            if rule.always_ends() {
                 closed.entry(rule.stage).or_insert_with(|| rule.name.to_string());
             }
             rules.push(rule);
@@ -309,13 +248,14 @@ impl RuleReader<'_> {
         let when = reader.string(table, "when");
         let (name, stage) = (name?, stage?);
         let mut condition = Condition::ALWAYS;
+        let when_text = when.as_ref().map(|when| when.text.clone());
         if let Some(when) = when {
             match self.checker.condition(&when.text, stage) {
                 Ok(c) => condition = c,
                 Err(fault) => report(reader, &when, fault),
             }
         }
-        let mut facts = condition.facts;
+        self.facts = condition.facts;
         let mut outcomes: Vec<Outcome> = Vec::new();
         for then in &thens {
             if outcomes.last().is_some_and(Outcome::is_final) {
@@ -331,19 +271,55 @@ impl RuleReader<'_> {
         for outcome in &outcomes {
             if let Outcome::Limit(l) = outcome {
                 let keys = self.limits[l.limit].limit.per.iter().filter_map(KeyPart::fact);
-                keys.for_each(|k| facts.insert(k));
-                facts.extend(self.exempt.get(&(l.limit, stage)).map_or(FactSet::EMPTY, |c| c.facts));
+                keys.for_each(|k| self.facts.insert(k));
             }
         }
+        let practice = self.practice(reader, &name.text, table, stage);
+        let facts = self.facts;
         let description = reader.string(table, "description").map(|d| d.text).unwrap_or_default();
         let condition = Condition { entry: condition.entry, facts };
-        Some((Rule { name: name.text.as_str().into(), stage, description, condition, outcomes }, name))
+        let then = thens.into_iter().map(|then| then.text).collect();
+        let when = when_text.unwrap_or_default();
+        let name_text = name.text.as_str().into();
+        Some((Rule { name: name_text, stage, description, when, then, condition, outcomes, practice }, name))
     }
 
-    fn outcome(&mut self, text: &str, stage: Stage) -> Result<Outcome, Fault> {
-        let routes = self.routes;
-        let mut limit = |name: &str| self.limit(name, stage);
-        outcome::read(text, &mut Scope { stage, limit: &mut limit, routes })
+    /// Reads an outcome of a rule at `stage`.
+    pub fn outcome(&mut self, text: &str, stage: Stage) -> Result<Outcome, Fault> {
+        let (routes, helpers) = (self.routes, self.helpers);
+        outcome::read(text, &mut Scope { stage, finds: &mut AtStage(self, stage), routes, helpers })
+    }
+
+    /// Reads `mode` and `guard` of a rule or of thresholds at `stage`.
+    pub fn practice(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        table: &Table<'_>,
+        stage: Stage,
+    ) -> Option<Box<Practice>> {
+        let source = Practice::read(reader, name, table)?;
+        let mut practice = source.practice;
+        if let (Some(guard), Some(of)) = (&mut practice.guard, source.of) {
+            match self.checker.condition(&of.text, stage) {
+                Ok(condition) => {
+                    guard.of = condition.entry;
+                    self.also(stage, condition);
+                }
+                Err(fault) => report(reader, &of, fault),
+            }
+        }
+        Some(Box::new(practice))
+    }
+
+    /// Facts that what was read since may ask for, to be added to those of the stage.
+    pub fn take_facts(&mut self) -> FactSet {
+        std::mem::take(&mut self.facts)
+    }
+
+    fn also(&mut self, stage: Stage, condition: Condition) {
+        self.facts.extend(condition.facts);
+        self.entries.push((stage, condition.entry));
     }
 
     /// Finds a limit for a rule at `stage` and compiles its exemption there.
@@ -372,17 +348,71 @@ impl RuleReader<'_> {
                 return Err(unfit(message, format!("stage {}", row.known.first.word())));
             }
         }
-        let exempt = self.exemption(index, stage).map_err(|(message, expected)| unfit(message, expected))?;
+        let text = source.exempt.clone();
+        let exempt = self.exemption("limit", name, index, text, stage).map_err(|(m, expected)| unfit(m, expected))?;
         self.used_limits.insert(name.to_owned());
         Ok((index, exempt))
     }
 
-    fn exemption(&mut self, index: usize, stage: Stage) -> Result<u32, (String, String)> {
-        if let Some(entry) = self.exempt.get(&(index, stage)) {
-            return Ok(entry.entry);
+    /// Finds a greylist for an outcome at `stage`.
+    fn greylist(&mut self, name: &str, stage: Stage) -> Result<(usize, u32), Unfit> {
+        let unfit = |message: String, expected: String| Unfit { message, expected, suggestion: None };
+        if name == DEFAULT_NAME && !self.greylists.iter().any(|(g, _)| &*g.name == name) {
+            self.greylists.push((Greylist::builtin(), None));
         }
-        let source = &self.limits[index];
-        let compiled = match &source.exempt {
+        let Some(index) = self.greylists.iter().position(|(g, _)| &*g.name == name) else {
+            let near = nearest(name, self.greylists.iter().map(|(g, _)| &*g.name)).map(str::to_owned);
+            let (message, expected) =
+                (format!("there is no greylist `{name}`"), format!("declare it as [greylist.{name}]"));
+            return Err(Unfit { message, expected, suggestion: near });
+        };
+        let (greylist, exempt) = &self.greylists[index];
+        if let Some((fact, first)) = greylist.unknown_at(stage) {
+            let message = format!("[greylist.{name}] is per {fact}, which is not known at stage {}", stage.word());
+            return Err(unfit(message, format!("stage {}, or another `per`", first.word())));
+        }
+        for fact in greylist.facts() {
+            self.facts.insert(fact);
+        }
+        let text = exempt.clone();
+        let exempt =
+            self.exemption("greylist", name, index, text, stage).map_err(|(m, expected)| unfit(m, expected))?;
+        self.used_greylists.insert(name.to_owned());
+        Ok((index, exempt))
+    }
+
+    /// A fact or function that is a number at `stage`; whether it is kept in thousandths.
+    fn number(&mut self, text: &str, stage: Stage) -> Result<(Operand, bool), Unfit> {
+        let unfit =
+            |fault: Fault| Unfit { message: fault.message, expected: fault.expected, suggestion: fault.suggestion };
+        // As a condition it is known to whoever wants to know what a stage may ask for.
+        let condition = self.checker.condition(&format!("{text} is known"), stage).map_err(unfit)?;
+        self.also(stage, condition);
+        let (operand, kind) = self.checker.operand(text, stage).map_err(unfit)?;
+        match kind {
+            Type::Score => Ok((operand, true)),
+            Type::Number => Ok((operand, false)),
+            _ => Err(Unfit {
+                message: format!("`{text}` is no number of points"),
+                expected: "a fact or function that is a number or score".into(),
+                suggestion: None,
+            }),
+        }
+    }
+
+    fn exemption(
+        &mut self,
+        what: &'static str,
+        name: &str,
+        index: usize,
+        text: Option<Located>,
+        stage: Stage,
+    ) -> Result<u32, (String, String)> {
+        if let Some(known) = self.exempt.get(&(what, index, stage)) {
+            self.facts.extend(known.facts);
+            return Ok(known.entry);
+        }
+        let compiled = match &text {
             None => Condition { entry: FAILS, facts: FactSet::EMPTY },
             Some(text) => {
                 // `@list` alone means the client.
@@ -390,12 +420,28 @@ impl RuleReader<'_> {
                 let condition = if bare { format!("client in {}", text.text) } else { text.text.clone() };
                 self.checker.condition(&condition, stage).map_err(|f| {
                     let near = f.suggestion.map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
-                    (format!("`exempt` of [limit.{}]: {}", source.limit.name, f.message), f.expected + &near)
+                    (format!("`exempt` of [{what}.{name}]: {}", f.message), f.expected + &near)
                 })?
             }
         };
-        self.exempt.insert((index, stage), compiled);
+        self.exempt.insert((what, index, stage), compiled);
+        self.also(stage, compiled);
         Ok(compiled.entry)
+    }
+}
+
+/// What outcomes name, at one stage.
+struct AtStage<'r, 'l>(&'r mut RuleReader<'l>, Stage);
+
+impl Finds for AtStage<'_, '_> {
+    fn limit(&mut self, name: &str) -> Result<(usize, u32), Unfit> {
+        self.0.limit(name, self.1)
+    }
+    fn greylist(&mut self, name: &str) -> Result<(usize, u32), Unfit> {
+        self.0.greylist(name, self.1)
+    }
+    fn number(&mut self, text: &str) -> Result<(Operand, bool), Unfit> {
+        self.0.number(text, self.1)
     }
 }
 
@@ -426,19 +472,24 @@ fn read_settings(reader: &mut Reader<'_>, top: &Table<'_>, rules: &mut RuleReade
     defaults
 }
 
-fn warn_unused(reader: &mut Reader<'_>, top: &Table<'_>, lists: &BTreeSet<String>, limits: &BTreeSet<String>) {
-    for (key, used, what) in [("list", lists, "list"), ("limit", limits, "limit")] {
-        let Some(table) = top.get(key).and_then(|t| t.get_ref().as_table()) else { continue };
+fn warn_unused(reader: &mut Reader<'_>, top: &Table<'_>, sections: &[(&str, &BTreeSet<String>)]) {
+    for (key, used) in sections {
+        let Some(table) = top.get(*key).and_then(|t| t.get_ref().as_table()) else { continue };
         for name in table.keys().filter(|n| !used.contains(n.get_ref().as_ref())) {
-            let message = format!("no rule uses the {what} `{}`", name.get_ref());
-            let finding = reader.at(name.span(), message).warning();
+            let message = format!("no rule uses the {key} `{}`", name.get_ref());
+            let code = match *key {
+                "list" => "unused-list",
+                "limit" => "unused-limit",
+                _ => "unused-section",
+            };
+            let finding = reader.at(name.span(), message).warning().code(code);
             reader.report(finding);
         }
     }
 }
 
 /// The tables `[key.NAME]`, with their names.
-fn named_tables<'t, 'x>(reader: &mut Reader<'_>, top: &'t Table<'x>, key: &str) -> Vec<(Located, &'t Table<'x>)> {
+pub fn named_tables<'t, 'x>(reader: &mut Reader<'_>, top: &'t Table<'x>, key: &str) -> Vec<(Located, &'t Table<'x>)> {
     let Some(table) = reader.table(top, key) else { return Vec::new() };
     let mut found = Vec::new();
     for (name, value) in table.iter() {
@@ -459,7 +510,8 @@ fn named_tables<'t, 'x>(reader: &mut Reader<'_>, top: &'t Table<'x>, key: &str) 
     found
 }
 
-fn required(
+/// The string under `key`, which must be there.
+pub fn required(
     reader: &mut Reader<'_>,
     place: &Located,
     table: &Table<'_>,
@@ -478,7 +530,7 @@ fn required(
 }
 
 /// One of the words of an enum.
-fn word<T: std::str::FromStr>(reader: &mut Reader<'_>, text: &Located, words: &[&str]) -> Option<T> {
+pub fn word<T: std::str::FromStr>(reader: &mut Reader<'_>, text: &Located, words: &[&str]) -> Option<T> {
     match text.text.parse() {
         Ok(value) => Some(value),
         Err(_) => {

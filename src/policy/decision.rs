@@ -2,9 +2,12 @@
 //!
 //! How it fails: it does not.
 
+use super::memory::Prior;
 use super::rules::RuleId;
+use super::score::Added;
 use crate::base::proof::DiscardGrant;
 use crate::wire::reply::Reply;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,44 @@ pub struct Decision<G = ()> {
     pub route: Option<Arc<str>>,
     /// Keep the message aside, for this reason; filled by `message` only.
     pub quarantine: Option<Arc<str>>,
+    /// Points so far, in thousandths.
+    pub score: i64,
+    /// Points that this decision added.
+    pub scores: SmallVec<[Added; 2]>,
+    /// What rules that only observe would have done.
+    pub would: Vec<Would>,
+    /// A guard that has just made its rule observe, or let it act again.
+    pub guard: Option<(RuleId, Guarded)>,
+    /// What was remembered from before this run and had a part in it; for the journal.
+    pub priors: Vec<Prior>,
+}
+
+/// What a rule would have done, had it not been one that observes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Would {
+    /// Which rule.
+    pub rule: RuleId,
+    /// The outcome, as the file writes it.
+    pub what: String,
+}
+
+/// What a guard did to its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// It observes from now on: it would have refused too much of what must pass.
+    Observes,
+    /// It acts again.
+    Acts,
+}
+
+impl Guarded {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Guarded::Observes => "observes",
+            Guarded::Acts => "acts again",
+        }
+    }
 }
 
 /// What happens.

@@ -12,6 +12,19 @@ pub enum Severity {
     Error,
     /// The policy is loaded; something in it is probably not what was meant.
     Warning,
+    /// The policy is loaded; something in it has no effect yet, which may be what was meant.
+    Hint,
+}
+
+impl Severity {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Hint => "hint",
+        }
+    }
 }
 
 /// One finding in one file.
@@ -19,6 +32,8 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Whether it stops the policy from loading.
     pub severity: Severity,
+    /// Name of the lint, such as `shadowed-rule`; empty for errors.
+    pub code: &'static str,
     /// The file as it was named by the caller or by a `file =` key.
     pub file: String,
     /// Line, from 1.
@@ -33,6 +48,8 @@ pub struct Diagnostic {
     pub expected: String,
     /// The nearest known name, when there is one close enough.
     pub suggestion: Option<String>,
+    /// Why it matters and what to do; may be empty.
+    pub help: String,
     /// The whole line of the file, for the caret.
     pub source_line: String,
 }
@@ -46,6 +63,7 @@ impl Diagnostic {
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
         Diagnostic {
             severity: Severity::Error,
+            code: "",
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
@@ -53,6 +71,7 @@ impl Diagnostic {
             message: message.into(),
             expected: String::new(),
             suggestion: None,
+            help: String::new(),
             source_line: text[line_start..line_end].trim_end_matches('\r').to_owned(),
         }
     }
@@ -71,16 +90,30 @@ impl Diagnostic {
         self.severity = Severity::Warning;
         self
     }
+    /// Makes it a hint.
+    pub fn hint(mut self) -> Diagnostic {
+        self.severity = Severity::Hint;
+        self
+    }
+    /// Names the lint.
+    pub fn code(mut self, code: &'static str) -> Diagnostic {
+        self.code = code;
+        self
+    }
+    /// Adds why it matters and what to do.
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = help.into();
+        self
+    }
 }
 
 impl fmt::Display for Diagnostic {
-    /// `file:line:column: error: message`, the line of the file, a caret under the word, and what was expected.
+    /// `file:line:column: error: message`, the line of the file, a caret under the word, what was expected, and for lints
+    /// why it matters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(f, "{}:{}:{}: {severity}: {}", self.file, self.line, self.column, self.message)?;
+        let code = if self.code.is_empty() { String::new() } else { format!("[{}]", self.code) };
+        let severity = self.severity.word();
+        writeln!(f, "{}:{}:{}: {severity}{code}: {}", self.file, self.line, self.column, self.message)?;
         let number = self.line.to_string();
         // Tabs are kept in the padding so that the caret stands under the word in every terminal.
         let pad: String =
@@ -93,6 +126,10 @@ impl fmt::Display for Diagnostic {
             (true, Some(near)) => write!(f, " did you mean `{near}`?"),
             (false, None) => write!(f, " expected {}", self.expected),
             (false, Some(near)) => write!(f, " expected {}; did you mean `{near}`?", self.expected),
+        }?;
+        match self.help.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\n{} = {}", " ".repeat(number.len()), self.help),
         }
     }
 }

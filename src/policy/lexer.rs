@@ -43,6 +43,8 @@ pub enum Token {
     Text(String),
     /// `42`
     Number(i64),
+    /// `4.5`, in thousandths
+    Decimal(i64),
     /// `10MiB`
     Octets(i64),
     /// `5m`, in milliseconds
@@ -142,6 +144,9 @@ fn number(rest: &str, at: usize) -> Result<(Token, usize), Fault> {
     let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
     if let Ok(n) = word.parse() {
         return Ok((Token::Number(n), len));
+    }
+    if let Some(n) = super::value::parse_thousandths(word) {
+        return Ok((Token::Decimal(n), len));
     }
     if let Some(d) = parse_duration(word) {
         return Ok((Token::Duration(millis(d)), len));

@@ -138,7 +138,7 @@ impl KeyPart {
         }
     }
     /// Adds the part to the key; `false` when it is empty or unknown.
-    fn add(&self, view: &View<'_>, hasher: &mut DefaultHasher) -> bool {
+    pub(super) fn add(&self, view: &View<'_>, hasher: &mut DefaultHasher) -> bool {
         match self {
             KeyPart::Client { v4, v6 } => match view.state.peer.ip {
                 Some(IpAddr::V4(ip)) => {
@@ -164,7 +164,7 @@ impl KeyPart {
 }
 
 /// Adds a text in lower case, an address without `+detail`, and an end mark that no text contains.
-fn add_text(text: &str, hasher: &mut DefaultHasher) {
+pub(super) fn add_text(text: &str, hasher: &mut DefaultHasher) {
     let (local, domain) = text.rsplit_once('@').unwrap_or((text, ""));
     let local = match domain.is_empty() {
         true => local,
@@ -226,16 +226,25 @@ impl Limit {
     /// The key of the session for this limit, mixed with a secret so that nobody outside can choose colliding keys.
     /// `None` when a part is empty (no user, null sender): the limit does not apply then.
     pub fn key(&self, view: &View<'_>, secret: u64) -> Option<u64> {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(secret);
-        hasher.write_u64(self.identity);
-        for part in &self.per {
-            if !part.add(view, &mut hasher) {
-                return None;
-            }
-        }
-        Some(hasher.finish())
+        key_of(&self.per, view, secret, self.identity)
     }
+}
+
+/// The key that the parts make for a session, `None` when one of them is empty or unknown. `identity` sets apart what is
+/// counted.
+pub(super) fn key_of(parts: &[KeyPart], view: &View<'_>, secret: u64, identity: u64) -> Option<u64> {
+    let mut known = true;
+    let key = key_with(secret, identity, |hasher| known = parts.iter().all(|part| part.add(view, hasher)));
+    known.then_some(key)
+}
+
+/// A key made of whatever `add` adds.
+pub(super) fn key_with(secret: u64, identity: u64, add: impl FnOnce(&mut DefaultHasher)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(secret);
+    hasher.write_u64(identity);
+    add(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

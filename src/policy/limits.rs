@@ -9,7 +9,9 @@
 //! How it fails: a full table forgets the key nearest to its rest; a race between taking a place and counting on it may
 //! count one unit on the wrong key.
 
-use super::limit::Rate;
+use super::limit::{Bound, Rate};
+use super::memory::{Memory, MemorySize};
+use super::mode::Guards;
 use crate::base::time::Instant;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -22,11 +24,23 @@ crate::knobs! {
     pub struct LimitKnobs in "limits" {
         /// Keys (clients, users, senders …) counted at the same time, all limits together; 16 octets each.
         keys_max: usize = 262_144, unit "keys", range 1024..=268_435_456;
+        /// Entries of greylisting, triplets and networks together; about 100 octets each, when they are there. The oldest
+        /// go first.
+        greylist_max: usize = 1_000_000, unit "entries", range 1024..=268_435_456;
+        /// Addresses, networks and domains whose history is remembered; about 100 octets each, when they are there. The
+        /// oldest go first.
+        reputation_max: usize = 1_000_000, unit "entries", range 1024..=268_435_456;
+        /// How often greylisting and history are written to the data directory, beside once at the end; what came since
+        /// is forgotten in a crash.
+        save_every: Duration = Duration::from_secs(300), unit "",
+            range Duration::from_secs(1)..=Duration::from_secs(86_400);
     }
 }
 
 const WAYS: usize = 8; // two cache lines
 const SHARDS: usize = 64; // more than cores, so that they seldom meet
+/// Buckets looked at to find out how full the table is: a tenth of a millisecond.
+const OCCUPANCY_BUCKETS_MAX: usize = 8192;
 
 /// The counts of all limits.
 #[derive(Debug)]
@@ -36,6 +50,31 @@ pub struct Limits {
     leases: Box<[Mutex<HashMap<u64, u32>>]>,
     secret: u64,
     evicted: AtomicU64,
+    /// What outlives connections and restarts.
+    pub(super) memory: Memory,
+    /// What guards of rules have seen.
+    pub(super) guards: Guards,
+    /// How often the policy was loaded anew.
+    loads: AtomicU64,
+}
+
+/// How much is remembered, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Keys of rates that are not at rest.
+    pub keys: usize,
+    /// Keys forgotten before they were at rest.
+    pub keys_evicted: u64,
+    /// Keys with connections open.
+    pub leases: usize,
+    /// Entries of greylisting.
+    pub greylist: usize,
+    /// Entries of greylisting that were forgotten because there was no room.
+    pub greylist_evicted: u64,
+    /// Subjects with a history.
+    pub reputation: usize,
+    /// Subjects forgotten because there was no room.
+    pub reputation_evicted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +93,11 @@ struct Slot {
 impl Limits {
     /// A table for about `keys_max` keys. `secret` comes from the system's randomness and keeps keys unpredictable.
     pub fn new(keys_max: usize, secret: u64) -> Arc<Limits> {
+        Self::with_memory(keys_max, secret, Memory::new(MemorySize::default(), secret))
+    }
+
+    /// The same with what was remembered before.
+    pub fn with_memory(keys_max: usize, secret: u64, memory: Memory) -> Arc<Limits> {
         let buckets = (keys_max / WAYS).next_power_of_two().clamp(SHARDS, 1 << 26);
         Arc::new(Limits {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
@@ -61,6 +105,9 @@ impl Limits {
             leases: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             secret,
             evicted: AtomicU64::new(0),
+            memory,
+            guards: Guards::default(),
+            loads: AtomicU64::new(0),
         })
     }
 
@@ -71,6 +118,58 @@ impl Limits {
     /// Keys that were forgotten before they had paid off because the table was full. Not zero: raise `keys_max`.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// What outlives connections and restarts.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+    /// The policy was loaded anew: guards of rules begin anew in the sessions that begin from now on.
+    pub fn reloaded(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+    /// How often it was.
+    pub fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+    /// How much is remembered at `now`. Walks through everything: for metrics, not for each message.
+    pub fn remembered(&self, now: Instant) -> Remembered {
+        let busy =
+            |slot: &&Slot| slot.key.load(Ordering::Relaxed) != 0 && slot.tat.load(Ordering::Relaxed) > now.as_nanos();
+        Remembered {
+            keys: self.buckets.iter().flat_map(|bucket| &bucket.slots).filter(busy).count(),
+            keys_evicted: self.evicted(),
+            leases: self.leases.iter().map(|shard| shard.lock().len()).sum(),
+            greylist: self.memory.greylist.len(),
+            greylist_evicted: self.memory.greylist.evicted(),
+            reputation: self.memory.reputation.len(),
+            reputation_evicted: self.memory.reputation.evicted(),
+        }
+    }
+
+    /// How much of the bound the key has in use, in percent: 0 after a rest, 100 when one more unit is too much.
+    pub fn used_percent(&self, key: u64, bound: Bound, now: Instant) -> u64 {
+        let (used, all) = match bound {
+            Bound::Rate(rate) => {
+                let tat = self.find(key).map_or(0, |slot| slot.tat.load(Ordering::Relaxed));
+                (tat.saturating_sub(now.as_nanos()), rate.cost_ns(rate.burst))
+            }
+            Bound::AtOnce(most) => {
+                let open = self.lease_shard(key).lock().get(&key).copied().unwrap_or(0);
+                (u64::from(open), u64::from(most))
+            }
+        };
+        u64::try_from(u128::from(used) * 100 / u128::from(all.max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// Keys that are counted now, and for how many there is room. Of a large table a part is looked at.
+    pub fn occupancy(&self, now: Instant) -> (u64, u64) {
+        let step = self.buckets.len().div_ceil(OCCUPANCY_BUCKETS_MAX).max(1);
+        let looked_at = self.buckets.iter().step_by(step);
+        let busy =
+            |slot: &&Slot| slot.key.load(Ordering::Relaxed) != 0 && slot.tat.load(Ordering::Relaxed) > now.as_nanos();
+        let used: usize = looked_at.map(|bucket| bucket.slots.iter().filter(busy).count()).sum();
+        ((used * step) as u64, (self.buckets.len() * WAYS) as u64)
     }
 
     /// Whether `n` more would pass, without counting them; else how long until they do.
@@ -211,6 +310,8 @@ mod tests {
         limits.give_back(5, &r, 1);
         assert_eq!(limits.take(5, &r, 1, at(11_000)), Ok(()));
         // More than the burst passes after a full rest, and then nothing.
+        let used = |limits: &Limits, ns| limits.used_percent(5, Bound::Rate(r), at(ns));
+        assert_eq!((used(&limits, 11_000), used(&limits, 12_500), used(&limits, 99_000)), (100, 50, 0));
         assert_eq!(limits.take(9, &r, 100, at(50)), Ok(()));
         assert!(limits.take(9, &r, 1, at(50)).is_err());
     }
@@ -233,11 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn occupancy_is_what_is_still_to_be_paid_off() {
+        let limits = Limits::new(8192 * WAYS * 4, 0);
+        let r = rate(1, 1_000_000, 1000);
+        // Every bucket has one key, so that any part of them tells the same.
+        (0..limits.buckets.len() as u64).for_each(|n| limits.take(n + 1, &r, 1, Instant::from_nanos(1)).unwrap());
+        let (used, places) = limits.occupancy(Instant::from_nanos(2));
+        assert_eq!((used, places), (limits.buckets.len() as u64, (limits.buckets.len() * WAYS) as u64));
+        assert_eq!(limits.occupancy(Instant::from_nanos(10_000_000)).0, 0);
+    }
+
+    #[test]
     fn leases_come_back() {
         let limits = Limits::new(1024, 0);
         let a = limits.lease(3, 2).unwrap();
         let _b = limits.lease(3, 2).unwrap();
         assert!(limits.lease(3, 2).is_none() && !limits.has_room(3, 2));
+        assert_eq!(limits.used_percent(3, Bound::AtOnce(2), Instant::ZERO), 100);
+        assert_eq!(limits.remembered(Instant::ZERO), Remembered { leases: 1, ..Remembered::default() });
         drop(a);
         assert!(limits.has_room(3, 2) && limits.lease(3, 2).is_some());
     }

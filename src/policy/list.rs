@@ -125,7 +125,9 @@ impl List {
             Type::Domain => !self.domains.is_empty() || !self.words.is_empty(),
             Type::Address => !self.addresses.is_empty() || !self.domains.is_empty(),
             Type::Text => !self.words.is_empty() || !self.domains.is_empty() || !self.addresses.is_empty(),
-            Type::Flag | Type::Number | Type::Octets | Type::Duration => false,
+            Type::Texts => self.serves(Type::Text),
+            Type::Domains => self.serves(Type::Domain),
+            Type::Flag | Type::Number | Type::Octets | Type::Duration | Type::Score => false,
         }
     }
 

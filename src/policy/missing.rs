@@ -5,6 +5,8 @@
 
 use super::facts::{FactId, all};
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// See the module's head.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +19,11 @@ pub struct Missing {
     texts: Vec<String>,
     /// There may be more header fields than are known.
     fields: bool,
+    /// What was not found out then may have a value all the same: nobody asked.
+    unasked: bool,
     asked: Cell<u128>,
     asked_header: Cell<bool>,
+    asked_call: Cell<bool>,
     doubt: Cell<Option<Doubt>>,
 }
 
@@ -27,8 +32,21 @@ pub struct Missing {
 pub struct Doubt {
     /// Its index in the policy.
     pub rule: u32,
-    /// The fact that is missing; `None` is a header field.
+    /// The fact that is missing; `None` is a header field, or what a list or helper said.
     pub fact: Option<FactId>,
+    /// It is what a list or helper said.
+    pub call: bool,
+}
+
+impl Doubt {
+    /// What is missing.
+    pub fn word(&self) -> &'static str {
+        match (self.fact, self.call) {
+            (Some(fact), _) => fact.row().name,
+            (None, true) => "what a list or helper said",
+            (None, false) => "a header field",
+        }
+    }
 }
 
 impl Missing {
@@ -39,6 +57,28 @@ impl Missing {
     /// The fact is known from now on.
     pub fn remove(&mut self, name: &str) {
         self.facts &= !numbers(name);
+    }
+    /// What nobody found out is missing.
+    pub fn miss_unasked(&mut self) {
+        self.unasked = true;
+    }
+    /// Whether it is.
+    pub fn misses_unasked(&self) -> bool {
+        self.unasked
+    }
+    /// A condition wants a fact that nobody has found out.
+    #[inline]
+    pub fn unheard(&self, id: FactId) {
+        if self.unasked {
+            self.asked.set(self.asked.get() | 1 << id.0);
+        }
+    }
+    /// The same of a function of a name.
+    #[inline]
+    pub fn unheard_call(&self) {
+        if self.unasked {
+            self.asked_call.set(true);
+        }
     }
     /// Persons are digests.
     pub fn mask_persons(&mut self) {
@@ -86,7 +126,22 @@ impl Missing {
         self.fields
     }
 
-    /// A rule did not apply; if that hangs on something missing, it is in doubt.
+    /// A rule did not apply. If something missing was asked for and the rule `could_hold` whatever that is, it is in doubt.
+    #[inline]
+    pub fn doubt_if(&self, rule: u32, could_hold: impl FnOnce() -> bool) {
+        if !self.was_asked() {
+            return;
+        }
+        let (asked, header, call) = (self.asked.get(), self.asked_header.get(), self.asked_call.get());
+        if !could_hold() {
+            return self.settle();
+        }
+        self.asked.set(asked);
+        self.asked_header.set(header);
+        self.asked_call.set(call);
+        self.doubt(rule);
+    }
+    /// A rule did not apply; if something missing was asked for, that is why.
     #[inline]
     pub fn doubt(&self, rule: u32) {
         if !self.was_asked() {
@@ -94,19 +149,20 @@ impl Missing {
         }
         if self.doubt.get().is_none() {
             let fact = (self.asked.get() != 0).then(|| FactId(self.asked.get().trailing_zeros() as u16));
-            self.doubt.set(Some(Doubt { rule, fact }));
+            self.doubt.set(Some(Doubt { rule, fact, call: self.asked_call.get() }));
         }
         self.settle();
     }
     /// Whether something missing was asked for since the last rule.
     pub fn was_asked(&self) -> bool {
-        self.asked.get() != 0 || self.asked_header.get()
+        self.asked.get() != 0 || self.asked_header.get() || self.asked_call.get()
     }
     /// What was asked did not matter.
     #[inline]
     pub fn settle(&self) {
         self.asked.set(0);
         self.asked_header.set(false);
+        self.asked_call.set(false);
     }
     /// Whether the decision is in doubt; asking forgets it.
     pub fn take_doubt(&self) -> Option<Doubt> {
@@ -117,6 +173,13 @@ impl Missing {
 
 /// The fact of this name and those that follow from it.
 fn numbers(name: &str) -> u128 {
+    // A replay asks this for every fact of every session.
+    static KNOWN: LazyLock<HashMap<&'static str, u128>> =
+        LazyLock::new(|| all().iter().map(|f| (f.name, numbers_anew(f.name))).collect());
+    KNOWN.get(name).copied().unwrap_or_else(|| numbers_anew(name))
+}
+
+fn numbers_anew(name: &str) -> u128 {
     let follows = |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     // `client` is the address; port and name are told apart from it, as are recipients' counts.
     let family = matches!(name, "helo" | "tls" | "load" | "sender" | "message" | "session" | "auth");
@@ -141,7 +204,7 @@ mod tests {
         assert!(missing.hides(id("helo.valid")) && !missing.hides(id("client.port")));
         missing.doubt(3);
         missing.doubt(4);
-        assert_eq!(missing.take_doubt(), Some(Doubt { rule: 3, fact: Some(id("helo.valid")) }));
+        assert_eq!(missing.take_doubt(), Some(Doubt { rule: 3, fact: Some(id("helo.valid")), call: false }));
         assert!(missing.hides(id("helo")));
         missing.settle();
         missing.doubt(5);

@@ -4,7 +4,10 @@
 
 use super::diagnostic::nearest;
 use super::lexer::Fault;
+use super::program::Operand;
+use super::score::{POINTS_MAX, Points, Scored};
 use super::stage::Stage;
+use super::value::parse_thousandths;
 use crate::base::knob::{parse_duration, show_duration};
 use crate::wire::reply::{Enhanced, Reply};
 use std::fmt;
@@ -41,6 +44,23 @@ pub enum Outcome {
     Quarantine(Arc<str>),
     /// Counts against a limit; beyond it does something else.
     Limit(LimitUse),
+    /// Does what the helper advises.
+    Obey(Arc<str>),
+    /// Adds points; rules go on.
+    Score(Arc<Scored>),
+    /// Who is not known comes back later.
+    Greylist(GreyUse),
+}
+
+/// Greylisting named by a rule.
+#[derive(Clone, Debug)]
+pub struct GreyUse {
+    /// Index among the policy's `[greylist.NAME]`.
+    pub greylist: usize,
+    /// First step of the condition under which it does not apply.
+    pub exempt: u32,
+    /// What happens to who is not known; `None` is a deferral that says how long to wait.
+    pub otherwise: Option<Box<Outcome>>,
 }
 
 /// A limit named by a rule.
@@ -57,7 +77,16 @@ pub struct LimitUse {
 impl Outcome {
     /// Whether no further rule of the stage is tried.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Outcome::Tarpit(_) | Outcome::Tag(_) | Outcome::Route(_) | Outcome::Limit(_))
+        !matches!(
+            self,
+            Outcome::Tarpit(_)
+                | Outcome::Tag(_)
+                | Outcome::Route(_)
+                | Outcome::Limit(_)
+                | Outcome::Score(_)
+                | Outcome::Greylist(_)
+                | Outcome::Obey(_)
+        )
     }
     /// The word it is written with.
     pub fn word(&self) -> &'static str {
@@ -73,6 +102,9 @@ impl Outcome {
             Outcome::Discard => "discard",
             Outcome::Quarantine(_) => "quarantine",
             Outcome::Limit(_) => "limit",
+            Outcome::Score(_) => "score",
+            Outcome::Greylist(_) => "greylist",
+            Outcome::Obey(_) => "obey",
         }
     }
 }
@@ -84,8 +116,9 @@ impl fmt::Display for Outcome {
             Outcome::Reject(r) | Outcome::Defer(r) | Outcome::Drop(r) => write!(f, " {r}"),
             Outcome::Tarpit(d) => write!(f, " {}", show_duration(*d)),
             Outcome::Tag(t) => write!(f, " \"{}: {}\"", t.0, t.1),
-            Outcome::Route(r) => write!(f, " {r}"),
+            Outcome::Route(r) | Outcome::Obey(r) => write!(f, " {r}"),
             Outcome::Quarantine(r) => write!(f, " {r}"),
+            Outcome::Score(s) => write!(f, " {s}"),
             _ => Ok(()),
         }
     }
@@ -107,6 +140,7 @@ pub struct Word {
 }
 
 const MESSAGE_STAGES: &[Stage] = &[Stage::Mail, Stage::Data, Stage::Message];
+const MAIL_STAGES: &[Stage] = &[Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message];
 const ROUTE_STAGES: &[Stage] =
     &[Stage::Connect, Stage::Helo, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message];
 
@@ -208,22 +242,59 @@ pub static WORDS: &[Word] = &[
         stages: &Stage::ALL,
         read: limit,
     },
+    Word {
+        word: "score",
+        syntax: "POINTS [reason]",
+        is_final: false,
+        doc: "Adds points (`+4.5`, `-2`, or the value of a fact or function such as `dnsbl('zen')`) to the score of the connection \
+              (at connect, helo and auth) or the message; `[threshold.STAGE]` says what comes of it.",
+        stages: ROUTE_STAGES,
+        read: score,
+    },
+    Word {
+        word: "greylist",
+        syntax: "[NAME] [else OUTCOME]",
+        is_final: false,
+        doc: "Defers who is not known by `[greylist.NAME]`, and goes on with who came back. OUTCOME (reject, defer, drop or \
+              tarpit) instead of a deferral that says how long to wait. Users who have logged in pass.",
+        stages: MAIL_STAGES,
+        read: greylist,
+    },
+    Word {
+        word: "obey",
+        syntax: "HELPER",
+        is_final: false,
+        doc: "Does what the helper advises: `reject`, `defer` and `greylist` refuse with its reply, `discard` and `quarantine` \
+              accept and do so; `accept` lets rules go on. If the message passes in the end, the helper's changes are made to \
+              it. Advice that could not be had does nothing: `helper('NAME') == 'failed'` says what then.",
+        stages: &[Stage::Rcpt, Stage::Data, Stage::Message],
+        read: obey,
+    },
 ];
 
-/// Finds a limit by name: its index and the first step of its exemption.
-pub type FindLimit<'a> = dyn FnMut(&str) -> Result<(usize, u32), Unfit> + 'a;
+/// Finds what outcomes name, at the stage of their rule.
+pub trait Finds {
+    /// A limit: its index and the first step of its exemption.
+    fn limit(&mut self, name: &str) -> Result<(usize, u32), Unfit>;
+    /// A `[greylist.NAME]`: its index and the first step of its exemption.
+    fn greylist(&mut self, name: &str) -> Result<(usize, u32), Unfit>;
+    /// A fact or function that is a number, with its text; `true` when it is kept in thousandths already.
+    fn number(&mut self, text: &str) -> Result<(Operand, bool), Unfit>;
+}
 
 /// What reading an outcome must know.
 pub struct Scope<'a> {
     /// Stage of the rule.
     pub stage: Stage,
-    /// Finds a limit and its exemption at this stage, or says what is wrong with it.
-    pub limit: &'a mut FindLimit<'a>,
+    /// Finds limits and the like at this stage, or says what is wrong with them.
+    pub finds: &'a mut dyn Finds,
     /// Routes that exist; `None` when nobody told.
     pub routes: Option<&'a [String]>,
+    /// Helpers that exist; `None` when nobody told.
+    pub helpers: Option<&'a [String]>,
 }
 
-/// Why a limit cannot be used here.
+/// Why something cannot be used here.
 #[derive(Clone, Debug)]
 pub struct Unfit {
     /// What is wrong.
@@ -408,36 +479,85 @@ fn route(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault>
     Ok(Outcome::Route(word.into()))
 }
 
+fn obey(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
+    let Some(word) = words.next() else { return Err(words.fault("`obey` without a name", "the name of a helper")) };
+    if let Some(helpers) = scope.helpers.filter(|h| !h.iter().any(|name| name == word)) {
+        return Err(super::check::no_helper(words.at - word.len()..words.at, word, helpers));
+    }
+    Ok(Outcome::Obey(word.into()))
+}
+
 fn limit(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
     let Some(name) = words.next() else { return Err(words.fault("`limit` without a name", "the name of a limit")) };
-    let (limit, exempt) = (scope.limit)(name)
+    let (limit, exempt) = scope
+        .finds
+        .limit(name)
         .map_err(|unfit| words.last_fault(name, unfit.message, unfit.expected).near(unfit.suggestion.as_deref()))?;
-    let otherwise = match words.next() {
-        None => Outcome::Defer(Arc::new(limit_reply(scope.stage, name))),
-        Some("else") => {
-            let start = words.at;
-            let inner = read_words(words, scope)?;
-            if matches!(inner, Outcome::Reject(_) | Outcome::Defer(_) | Outcome::Drop(_) | Outcome::Tarpit(_)) {
-                inner
-            } else {
-                let span = start..words.at;
-                return Err(Fault::new(
-                    span,
-                    format!("`else {}` is no refusal", inner.word()),
-                    "reject, defer, drop or tarpit",
-                ));
-            }
-        }
-        Some(other) => {
-            let near = nearest(other, ["else"]);
-            return Err(words.last_fault(other, format!("unexpected `{other}`"), "`else` or the end").near(near));
-        }
-    };
+    let otherwise =
+        otherwise(words, scope)?.unwrap_or_else(|| Outcome::Defer(Arc::new(limit_reply(scope.stage, name))));
     let otherwise = match otherwise {
         Outcome::Defer(r) if r.code == 421 => Outcome::Drop(r),
         other => other,
     };
     Ok(Outcome::Limit(LimitUse { limit, exempt, otherwise: Box::new(otherwise) }))
+}
+
+/// What stands behind `else`, if it is there.
+fn otherwise(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Option<Outcome>, Fault> {
+    match words.next() {
+        None => Ok(None),
+        Some("else") => {
+            let start = words.at;
+            let inner = read_words(words, scope)?;
+            if matches!(inner, Outcome::Reject(_) | Outcome::Defer(_) | Outcome::Drop(_) | Outcome::Tarpit(_)) {
+                Ok(Some(inner))
+            } else {
+                let span = start..words.at;
+                Err(Fault::new(span, format!("`else {}` is no refusal", inner.word()), "reject, defer, drop or tarpit"))
+            }
+        }
+        Some(other) => {
+            let near = nearest(other, ["else"]);
+            Err(words.last_fault(other, format!("unexpected `{other}`"), "`else` or the end").near(near))
+        }
+    }
+}
+
+fn greylist(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
+    let named = words.peek().filter(|word| *word != "else");
+    let before = words.at;
+    if named.is_some() {
+        words.next();
+    }
+    let name = named.unwrap_or(super::greylist::DEFAULT_NAME);
+    let (greylist, exempt) = scope.finds.greylist(name).map_err(|unfit| {
+        let span = match named {
+            Some(name) => words.at - name.len()..words.at,
+            None => before.saturating_sub("greylist".len())..before,
+        };
+        Fault::new(span, unfit.message, unfit.expected).near(unfit.suggestion.as_deref())
+    })?;
+    let otherwise = otherwise(words, scope)?.map(Box::new);
+    Ok(Outcome::Greylist(GreyUse { greylist, exempt, otherwise }))
+}
+
+fn score(words: &mut Words<'_>, scope: &mut Scope<'_>) -> Result<Outcome, Fault> {
+    let expected = "points such as +4.5 or -2, or a fact or function that is a number";
+    let Some(word) = words.next() else { return Err(words.fault("`score` without points", expected)) };
+    let points = match parse_thousandths(word) {
+        Some(n) if (-POINTS_MAX..=POINTS_MAX).contains(&n) && n != 0 => Points::Fixed(n),
+        Some(_) => return Err(words.last_fault(word, format!("`{word}` are no points"), "up to 1000000, and not 0")),
+        None if word.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            let (operand, thousandths) = scope.finds.number(word).map_err(|unfit| {
+                words.last_fault(word, unfit.message, unfit.expected).near(unfit.suggestion.as_deref())
+            })?;
+            Points::Of(operand, thousandths, word.into())
+        }
+        None => return Err(words.last_fault(word, format!("`{word}` are no points"), expected)),
+    };
+    let reason = words.rest().trim().into();
+    words.at = words.text.len();
+    Ok(Outcome::Score(Arc::new(Scored { points, reason })))
 }
 
 fn limit_reply(stage: Stage, name: &str) -> Reply {
@@ -449,12 +569,27 @@ fn limit_reply(stage: Stage, name: &str) -> Reply {
 mod tests {
     use super::*;
 
+    struct Small;
+
+    impl Finds for Small {
+        fn limit(&mut self, name: &str) -> Result<(usize, u32), Unfit> {
+            match name {
+                "small" | "default" => Ok((0, super::super::program::FAILS)),
+                _ => Err(Unfit { message: "none".into(), expected: String::new(), suggestion: Some("small".into()) }),
+            }
+        }
+        fn greylist(&mut self, name: &str) -> Result<(usize, u32), Unfit> {
+            self.limit(name)
+        }
+        fn number(&mut self, text: &str) -> Result<(Operand, bool), Unfit> {
+            let id = super::super::facts::FactId::find(text);
+            let unfit = || Unfit { message: "none".into(), expected: String::new(), suggestion: None };
+            id.map(|id| (Operand::fact(id), false)).ok_or_else(unfit)
+        }
+    }
+
     fn outcome(text: &str, stage: Stage) -> Result<Outcome, Fault> {
-        let mut limit = |name: &str| match name {
-            "small" => Ok((0, super::super::program::FAILS)),
-            _ => Err(Unfit { message: "no limit".into(), expected: String::new(), suggestion: Some("small".into()) }),
-        };
-        read(text, &mut Scope { stage, limit: &mut limit, routes: Some(&["inner".to_owned()]) })
+        read(text, &mut Scope { stage, finds: &mut Small, routes: Some(&["inner".to_owned()]), helpers: None })
     }
 
     #[test]
@@ -473,6 +608,11 @@ mod tests {
             ("tag X-A: b c", Data, "tag \"X-A: b c\""),
             ("route inner", Rcpt, "route inner"),
             ("quarantine odd thing", Message, "quarantine odd thing"),
+            ("score +4.50 bad name", Helo, "score +4.5 bad name"),
+            ("score -2", Rcpt, "score -2"),
+            ("score rcpt.count", Rcpt, "score rcpt.count"),
+            ("greylist", Rcpt, "greylist"),
+            ("greylist small else defer 450 4.7.1 later", Rcpt, "greylist"),
         ] {
             assert_eq!(outcome(text, stage).unwrap().to_string(), shown, "{text}");
         }
@@ -496,6 +636,14 @@ mod tests {
             ("limit small els defer", Rcpt, 12..15, Some("else")),
             ("limit small else accept", Rcpt, 16..23, None),
             ("accept now", Rcpt, 7..10, None),
+            ("score 0", Rcpt, 6..7, None),
+            ("score 1.2345", Rcpt, 6..12, None),
+            ("score", Rcpt, 5..5, None),
+            ("score nothing", Rcpt, 6..13, None),
+            ("score 1", Vrfy, 0..5, None),
+            ("greylist", Connect, 0..8, None),
+            ("greylist smal", Rcpt, 9..13, Some("small")),
+            ("greylist else accept", Rcpt, 13..20, None),
             ("discard", Rcpt, 0..7, None),
             ("", Rcpt, 0..0, None),
             ("tag nothing", Data, 4..11, None),

@@ -67,6 +67,8 @@ pub enum Literal {
     Flag(bool),
     /// `42`
     Number(i64),
+    /// `4.5`, in thousandths
+    Decimal(i64),
     /// `10MiB`
     Octets(i64),
     /// `5m`, in milliseconds
@@ -335,6 +337,11 @@ impl Parser {
                 let message = format!("`@{n}` alone says nothing");
                 return Err(Fault::new(span, message, format!("a fact and `in`, as in `client in @{n}`")));
             }
+            Token::Symbol("-") => match self.next() {
+                (Token::Number(n), end) => return Ok(negative(Literal::Number(-n), span.start..end.end)),
+                (Token::Decimal(n), end) => return Ok(negative(Literal::Decimal(-n), span.start..end.end)),
+                (_, span) => return Err(Fault::new(span, "`-` without a number", "a number such as -2 or -0.5")),
+            },
             Token::End => return Err(Fault::new(span, "the condition ends here", "a fact or a value")),
             other => match literal(other) {
                 Some(l) => NodeKind::Literal(l),
@@ -363,11 +370,16 @@ fn wrap(negated: bool, node: Node) -> Node {
     if negated { Node { kind: NodeKind::Not(Box::new(node)), span } } else { node }
 }
 
+fn negative(literal: Literal, span: Range<usize>) -> Node {
+    Node { kind: NodeKind::Literal(literal), span }
+}
+
 fn literal(token: Token) -> Option<Literal> {
     match token {
         Token::Name(n) if n == "true" => Some(Literal::Flag(true)),
         Token::Name(n) if n == "false" => Some(Literal::Flag(false)),
         Token::Number(n) => Some(Literal::Number(n)),
+        Token::Decimal(n) => Some(Literal::Decimal(n)),
         Token::Octets(n) => Some(Literal::Octets(n)),
         Token::Duration(n) => Some(Literal::Duration(n)),
         Token::Text(t) => Some(Literal::Text(t)),

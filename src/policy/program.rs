@@ -72,10 +72,21 @@ impl Operand {
         match self {
             Operand::Fact(id, row) => match row.source {
                 Source::Told(read) => ask(read(view)),
-                Source::Looked => ask(view.state.looked(id.0)),
+                Source::Looked => ask(view.state.heard(*id)),
             },
             Operand::Call(function, argument) => call(function, argument, view, ask),
         }
+    }
+    /// The type of its value.
+    pub fn kind(&self) -> Type {
+        match self {
+            Operand::Fact(_, row) => row.kind,
+            Operand::Call(function, _) => function.kind,
+        }
+    }
+    /// Whether its value is several texts.
+    pub fn is_plural(&self) -> bool {
+        self.kind().is_plural()
     }
     /// Whether reading it costs more than remembering it.
     fn is_dear(&self) -> bool {
@@ -140,11 +151,22 @@ pub enum Sum {
 }
 
 impl Sum {
+    /// Every operand in it.
+    fn operands(&self, each: &mut impl FnMut(&Operand)) {
+        match self {
+            Sum::Constant(_) => {}
+            Sum::Of(operand) => each(operand),
+            Sum::Arithmetic(_, a, b) => {
+                a.operands(each);
+                b.operands(each);
+            }
+        }
+    }
     fn value(&self, view: &View<'_>) -> Option<i64> {
         match self {
             Sum::Constant(n) => Some(*n),
             Sum::Of(operand) => operand.with(view, |v| match v {
-                Value::Number(n) => Some(n),
+                Value::Number(n) | Value::Score(n) => Some(n),
                 _ => None,
             }),
             Sum::Arithmetic(op, a, b) => {
@@ -192,6 +214,8 @@ pub enum Test {
     List(Arc<List>, Type),
     /// It is known.
     Known,
+    /// The test holds for one of several texts, one a line.
+    Any(Box<Test>),
 }
 
 /// One question.
@@ -337,6 +361,32 @@ impl Program {
         names
     }
 
+    /// Arguments with which the function is called in the condition that begins at `entry`, each once.
+    pub(super) fn calls(&self, entry: u32, function: &str, found: &mut Vec<Box<str>>) {
+        let (mut seen, mut todo) = (Vec::new(), vec![entry]);
+        let mut add = |operand: &Operand| match operand {
+            Operand::Call(f, argument) if f.name == function && !found.contains(argument) => {
+                found.push(argument.clone())
+            }
+            _ => {}
+        };
+        while let Some(at) = todo.pop() {
+            if at >= FAILS || seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let step = self.steps[at as usize];
+            let atom = &self.atoms[step.atom as usize];
+            add(&atom.operand);
+            match &atom.test {
+                Test::Same(other) => add(other),
+                Test::Sums(sums) => [&sums.0, &sums.2].into_iter().for_each(|sum| sum.operands(&mut add)),
+                _ => {}
+            }
+            todo.extend([step.yes, step.no]);
+        }
+    }
+
     /// Whether the gate is open; found out once per evaluation. An unknown value opens it: its atoms are not false.
     #[inline]
     pub(super) fn is_open(&self, gate: u16, view: &View<'_>, memo: &mut Memo) -> bool {
@@ -453,7 +503,7 @@ fn pattern(test: &Test) -> Option<String> {
     }
 }
 
-fn ask_anew(atom: &Atom, view: &View<'_>) -> Tri {
+pub(super) fn ask_anew(atom: &Atom, view: &View<'_>) -> Tri {
     if let Test::Sums(sums) = &atom.test {
         let (left, relation, right) = &**sums;
         return match (left.value(view), right.value(view)) {
@@ -468,14 +518,32 @@ fn ask_anew(atom: &Atom, view: &View<'_>) -> Tri {
         (Test::Known, _) => Tri::Yes,
         (_, Value::Unknown) => Tri::Unknown,
         (Test::Flag, Value::Flag(b)) => b.into(),
-        (Test::Number(relation, n), Value::Number(v)) => relation.holds(v, *n).into(),
-        (Test::Numbers(set), Value::Number(v)) => set.contains(&v).into(),
+        (Test::Number(relation, n), Value::Number(v) | Value::Score(v)) => relation.holds(v, *n).into(),
+        (Test::Numbers(set), Value::Number(v) | Value::Score(v)) => set.contains(&v).into(),
         (Test::Networks(set), Value::Ip(ip)) => set.contains(ip).into(),
         (Test::List(list, kind), v) => list.contains(*kind, v).into(),
+        (Test::Any(test), Value::Text(lines)) => any_line(test, lines, view),
         (test, Value::Text(t)) => text_test(test, t, view),
         // The checker lets no other pair through.
         _ => Tri::Unknown,
     })
+}
+
+/// Whether the test holds for one of the lines; without any line it does not.
+fn any_line(test: &Test, lines: &str, view: &View<'_>) -> Tri {
+    let mut answer = Tri::No;
+    for line in lines.split('\n').filter(|l| !l.is_empty()) {
+        let this = match test {
+            Test::List(list, kind) => list.contains(*kind, Value::Text(line)).into(),
+            test => text_test(test, line, view),
+        };
+        match this {
+            Tri::Yes => return Tri::Yes,
+            Tri::Unknown => answer = Tri::Unknown,
+            Tri::No => {}
+        }
+    }
+    answer
 }
 
 fn text_test(test: &Test, text: &str, view: &View<'_>) -> Tri {

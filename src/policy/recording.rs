@@ -4,8 +4,9 @@
 //! How it fails: it does not; without a recorder every call here is one test.
 
 use super::decision::Decision;
-use super::journal::{Head, Headers, Recorder, Run, Said, Text, Tls, Told, What, facts};
+use super::journal::{Head, Headers, Keep, Recorder, Run, Said, Text, Tls, Told, What, facts};
 use super::rules::{Policy, RuleId};
+use super::score::signed;
 use super::session::{Authentication, Session};
 use super::state::TlsFacts;
 use super::value::Given;
@@ -24,18 +25,28 @@ impl Session {
         self.recorder = Some(Box::new(recorder));
     }
 
-    /// What became of the message; for the journal only.
+    /// The line of the session as it would be if the session ended now; `None` when it is not recorded.
+    pub fn recorded_so_far(&self) -> Option<Vec<u8>> {
+        self.recorder.as_ref().map(|recorder| recorder.so_far())
+    }
+
+    /// What became of the message; for the journal and the history of its sender.
     pub fn settled(&mut self, now: Instant, how: &str, reply: &str) {
+        self.learn_settled(how, reply);
+        if self.shadow.is_some() {
+            self.play_shadow(now, |_, play| play(What::Settled { how: how.into(), reply: reply.into() }, None));
+        }
         if let Some(recorder) = &mut self.recorder {
             let order = recorder.order();
             recorder.event(now, order, What::Settled { how: how.into(), reply: reply.into() }, None);
         }
     }
 
-    fn head(&self) -> Head<'_> {
+    pub(super) fn head(&self) -> Head<'_> {
         let facts = &self.state.peer.facts;
         Head {
             policy: self.policy.version().into(),
+            loads: self.load,
             listener: (&*facts.listener).into(),
             client: self.state.peer.ip.unwrap_or(facts.client.ip()),
             port: facts.client.port(),
@@ -51,14 +62,18 @@ impl Session {
     }
 
     fn note<G>(&mut self, now: Instant, order: u64, decision: Option<&Decision<G>>, what: fn(&Session) -> What<'_>) {
-        let Some(mut recorder) = self.recorder.take() else { return };
-        let said = decision.and_then(|d| said(&self.policy, d));
-        recorder.event(now, order, what(self), said);
-        if recorder.is_full() {
-            recorder.end(true);
-            recorder.begin(self.head());
+        if let Some(mut recorder) = self.recorder.take() {
+            let said = decision.and_then(|d| said(&self.policy, d));
+            recorder.event(now, order, what(self), said);
+            if recorder.is_full() {
+                recorder.end(true);
+                recorder.begin(self.head());
+            }
+            self.recorder = Some(recorder);
         }
-        self.recorder = Some(recorder);
+        if self.shadow.is_some() {
+            self.play_shadow(now, |s, play| play(what(s), decision.and_then(|d| said(&s.policy, d))));
+        }
     }
 
     pub(super) fn record_connect(&mut self, now: Instant, order: u64, d: &Decision) {
@@ -74,12 +89,16 @@ impl Session {
         });
     }
     pub(super) fn record_auth(&mut self, now: Instant, order: u64, outcome: Authentication<'_>, d: &Decision) {
-        let Some(recorder) = &mut self.recorder else { return };
-        let user = match outcome {
+        let user = || match outcome {
             Authentication::Succeeded(user) => Some(Cow::Borrowed(user)),
             Authentication::Failed => None,
         };
-        recorder.event(now, order, What::Auth { user }, said(&self.policy, d));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(now, order, What::Auth { user: user() }, said(&self.policy, d));
+        }
+        if self.shadow.is_some() {
+            self.play_shadow(now, |s, play| play(What::Auth { user: user() }, said(&s.policy, d)));
+        }
     }
     pub(super) fn record_mail(&mut self, now: Instant, order: u64, d: &Decision) {
         self.note(now, order, Some(d), |s| {
@@ -103,9 +122,14 @@ impl Session {
         });
     }
     pub(super) fn record_data(&mut self, now: Instant, order: u64, section: &[u8], d: &Decision) {
-        let Some(recorder) = &mut self.recorder else { return };
-        let headers = facts(section, recorder.run().keep(), self.policy.header_names());
-        recorder.event(now, order, What::Data(headers), said(&self.policy, d));
+        if let Some(recorder) = &mut self.recorder {
+            let headers = facts(section, recorder.run().keep(), self.policy.header_names());
+            recorder.event(now, order, What::Data(headers), said(&self.policy, d));
+        }
+        if let Some(policy) = self.shadow.as_ref().map(|shadow| shadow.policy()) {
+            let headers = facts(section, Some(&Keep::default()), policy.header_names());
+            self.play_shadow(now, |s, play| play(What::Data(headers), said(&s.policy, d)));
+        }
     }
     pub(super) fn record_message(&mut self, now: Instant, order: u64, d: &Decision) {
         self.note(now, order, Some(d), |s| What::Message(s.state.transaction.shape));
@@ -126,9 +150,17 @@ impl Session {
             self.note_untimed(|_| What::Reset);
         }
     }
-    pub(super) fn record_fact(&mut self, name: &'static str, given: &Given) {
+    /// A fact was found out. One that tells of persons is left out where those are hidden.
+    pub(super) fn record_fact(&mut self, name: &str, given: &Given, personal: bool) {
+        let now = self.state.now;
+        if self.shadow.is_some() {
+            self.play_shadow(now, |_, play| play(What::Fact { name: name.into(), value: Told::of(given) }, None));
+        }
         let Some(recorder) = &mut self.recorder else { return };
-        let (now, order) = (self.state.now, recorder.order());
+        if personal && recorder.run().keep().is_none() {
+            return;
+        }
+        let order = recorder.order();
         recorder.event(now, order, What::Fact { name: name.into(), value: Told::of(given) }, None);
     }
     /// What happens at no time of its own happens when the last decision was made.
@@ -184,7 +216,12 @@ pub(super) fn said<'a, G>(policy: &'a Policy, d: &'a Decision<G>) -> Option<Said
         && d.delay.is_zero()
         && d.route.is_none()
         && d.quarantine.is_none()
-        && d.tags.is_empty();
+        && d.tags.is_empty()
+        && d.scores.is_empty()
+        && d.would.is_empty()
+        && d.guard.is_none()
+        && d.priors.is_empty();
+    let says_score = !d.scores.is_empty() || policy.is_threshold(d.rule);
     (!silent).then(|| Said {
         verdict: d.verdict.word().into(),
         rule: policy.rule_name(d.rule).into(),
@@ -194,14 +231,33 @@ pub(super) fn said<'a, G>(policy: &'a Policy, d: &'a Decision<G>) -> Option<Said
         route: d.route.as_deref().unwrap_or_default().into(),
         quarantine: d.quarantine.as_deref().unwrap_or_default().into(),
         tags: tags(&d.tags),
+        points: if says_score { d.score } else { 0 },
+        added: lines(d.scores.iter().map(|a| {
+            let (name, reason) = (policy.rule_name(RuleId(a.rule)), &a.scored.reason);
+            format!("{} {name}{}{reason}", signed(a.points), if reason.is_empty() { "" } else { ": " })
+        })),
+        would: lines(d.would.iter().map(|w| format!("{}: {}", policy.rule_name(w.rule), w.what))),
+        guard: d
+            .guard
+            .map_or(Text::Borrowed(""), |(rule, what)| format!("{} {}", policy.rule_name(rule), what.word()).into()),
+        prior: lines(d.priors.iter().map(ToString::to_string)),
     })
 }
 
 fn tags(tags: &[(String, String)]) -> Text<'static> {
-    if tags.is_empty() {
-        return Text::Borrowed("");
+    lines(tags.iter().map(|(name, value)| format!("{name}: {value}")))
+}
+
+/// One a line; nothing is allocated for none.
+fn lines(items: impl Iterator<Item = String>) -> Text<'static> {
+    let mut text = String::new();
+    for item in items {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text += &item;
     }
-    tags.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n").into()
+    text.into()
 }
 
 fn tls(facts: &TlsFacts) -> Tls<'_> {

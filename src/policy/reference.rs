@@ -3,12 +3,17 @@
 //! How it fails: it does not. A test compares both with the published files.
 
 use super::compile::{LIMIT_KEYS, LIST_KEYS, RULE_KEYS};
+use super::dnsbl::{DNSBL_KEYS, Of};
 use super::facts;
 use super::functions::FUNCTIONS;
+use super::greylist::GREYLIST_KEYS;
 use super::limit::{Counts, KEY_FACTS};
 use super::list::Kind;
+use super::mode::GUARD_KEYS;
 use super::outcome::WORDS;
+use super::reputation::REPUTATION_KEYS;
 use super::stage::{Span, Stage};
+use super::threshold::{STAGES, THRESHOLD_KEYS};
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
 
@@ -34,6 +39,13 @@ pub fn reference() -> String {
         };
         let ends = if w.is_final { "yes" } else { "no" };
         let _ = writeln!(out, "| `{}` | {ends} | {stages} | {} |", format!("{} {}", w.word, w.syntax).trim(), w.doc);
+    }
+    out.push_str(
+        "\n## Lists in the DNS\n\n`[dnsbl.NAME]` declares a list (RFC 5782) for `dnsbl('NAME')`:\n\n\
+         | key | meaning |\n| --- | --- |\n",
+    );
+    for key in DNSBL_KEYS {
+        let _ = writeln!(out, "| `{key}` | {} |", dnsbl_key(key));
     }
     out.push_str("\n## Limits\n\n| counts | at stages |\n| --- | --- |\n");
     for word in Counts::WORDS {
@@ -77,7 +89,11 @@ pub fn schema() -> String {
                 },
             },
             "list": named(list()),
+            "dnsbl": named(dnsbl()),
             "limit": named(limit()),
+            "greylist": named(greylist()),
+            "reputation": reputation(),
+            "threshold": thresholds(),
             "rule": { "type": "array", "items": rule() },
         },
     });
@@ -121,6 +137,32 @@ fn list() -> Json {
     })
 }
 
+fn dnsbl_key(key: &str) -> &'static str {
+    match key {
+        "zone" => "The zone that is asked, such as zen.example.org.",
+        "of" => "Who is looked for: client (its address), helo (its name) or sender (its domain); client when absent.",
+        "codes" => {
+            "What codes weigh: \"127.0.0.2\" = 4, \"127.0.0.10-127.0.0.11\" = 1.5; negative for lists of the good."
+        }
+        "weight" => "What codes not named weigh; 1 when absent.",
+        _ => "For people.",
+    }
+}
+
+fn dnsbl() -> Json {
+    object(&DNSBL_KEYS, &["zone"], |key| match key {
+        "of" => json!({ "enum": Of::WORDS, "description": dnsbl_key(key) }),
+        "codes" => json!({
+            "type": "object",
+            "description": dnsbl_key(key),
+            "additionalProperties": false,
+            "patternProperties": { "^127(\\.[0-9]+){3}( *- *127(\\.[0-9]+){3})?$": { "type": "number" } },
+        }),
+        "weight" => json!({ "type": "number", "description": dnsbl_key(key) }),
+        _ => text(dnsbl_key(key)),
+    })
+}
+
 fn limit() -> Json {
     object(&LIMIT_KEYS, &["per", "counts"], |key| match key {
         "per" => {
@@ -143,10 +185,86 @@ fn limit() -> Json {
     })
 }
 
+fn duration(description: &str) -> Json {
+    json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$", "description": description })
+}
+
+fn greylist() -> Json {
+    object(&GREYLIST_KEYS, &[], |key| match key {
+        "per" => texts("What makes somebody known; by default client/24,64, sender and rcpt."),
+        "delay" => duration("How long who is new has to wait; by default 5m."),
+        "retry-window" => duration("How long after the first try another one counts as coming back; by default 2d."),
+        "remember" => duration("How long who came back is known, from the last time on; by default 35d."),
+        "auto-allow" => json!({ "type": "integer", "minimum": 0,
+            "description": "So many senders that came back, at least the delay apart, make a network known; by default 5, 0 = never." }),
+        "spf" => json!({ "type": "boolean",
+            "description": "Whether a domain that SPF confirms stands for the client's network; by default true." }),
+        "exempt" => text("Who never waits: a condition, or @list for clients in that list."),
+        _ => text("For people."),
+    })
+}
+
+fn reputation() -> Json {
+    object(&REPUTATION_KEYS, &[], |key| match key {
+        "half-life" => duration("Time after which an event counts half; by default 7d."),
+        "at-least" => json!({ "type": "integer", "minimum": 1,
+            "description": "Events, by their weight, before there is a reputation; by default 3." }),
+        "network" => json!({ "type": "string", "pattern": "^[0-9]+(, *[0-9]+)?$",
+            "description": "Prefix lengths of a client's network, IPv4 and IPv6; by default 24,64." }),
+        _ => text("For people."),
+    })
+}
+
+fn thresholds() -> Json {
+    let stages = STAGES.map(|stage| stage.word());
+    object(&stages, &[], |_| {
+        object(&THRESHOLD_KEYS, &[], |key| match key {
+            "observe" => score("From this score on it is written down."),
+            "tag" => score("From this score on the message says it, in a header field."),
+            "greylist" => score("From this score on who is not known comes back later."),
+            "defer" => score("From this score on it is refused for now."),
+            "reject" => score("From this score on it is refused for good."),
+            "mode" => mode(),
+            "guard" => guard(),
+            "header" => text("Name of the header field; by default X-Gatepost-Score."),
+            "explain" => {
+                json!({ "type": "boolean", "description": "Whether replies say which rules added; by default true." })
+            }
+            "greylist-with" => text("Name of the [greylist.NAME] to use."),
+            "defer-with" => text("Reply of a deferral: [code [x.y.z]] [text]."),
+            "reject-with" => text("Reply of a refusal: [code [x.y.z]] [text]."),
+            _ => text("For people."),
+        })
+    })
+}
+
+fn score(description: &str) -> Json {
+    json!({ "type": "number", "description": description })
+}
+
+fn mode() -> Json {
+    json!({ "type": "string", "pattern": "^ *(enforce|observe|[0-9]+([.][0-9]+)? *%) *$",
+        "description": "enforce: it acts. observe: what it would do is written down and counted, and rules go on. 25 %: it acts on \
+        that share of client networks, always the same ones, and observes the others." })
+}
+
+fn guard() -> Json {
+    object(&GUARD_KEYS, &["most", "of"], |key| match key {
+        "most" => text("The share of that traffic that may be refused: 2 %."),
+        "of" => text("Which traffic must pass: a condition, such as `authenticated or client in @partners`."),
+        "over" => duration("In what time; by default 1h."),
+        "at-least" => json!({ "type": "integer", "minimum": 1,
+            "description": "So much of that traffic must have been seen before the guard says anything; by default 50." }),
+        _ => duration("After what time the rule acts again; by default that of `over`. A reload ends it at once."),
+    })
+}
+
 fn rule() -> Json {
     let facts = facts::all().iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
     object(&RULE_KEYS, &["name", "stage", "then"], |key| match key {
         "name" => text("Stands in logs and traces; each rule has its own."),
+        "mode" => mode(),
+        "guard" => guard(),
         "stage" => json!({ "enum": Stage::WORDS }),
         "when" => text(&format!("A condition; without it the rule always applies. Facts: {facts}.")),
         "then" => json!({

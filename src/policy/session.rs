@@ -5,16 +5,20 @@
 
 use super::decision::{Decision, Verdict};
 use super::facts::{FactId, Source};
+use super::history::History;
+use super::inquiries::Inquiries;
 use super::journal::Recorder;
 use super::judge::{End, Judgement, Mode, Pass};
 use super::limits::{Lease, Limits};
 use super::program::Memo;
 use super::rules::{Policy, RuleId};
+use super::score::{NAMED_MAX, tell};
+use super::shadow::{Difference, Shadow};
 use super::stage::Stage;
 use super::state::{ClientFacts, Load, State, TlsFacts, View};
 use super::trace::{self, Trace};
 use super::tune::Demand;
-use super::value::{Given, Value};
+use super::value::{Given, Value, show_thousandths};
 use crate::base::address::ReversePath;
 use crate::base::body::BodyShape;
 use crate::base::envelope::{MailParameters, Recipient};
@@ -37,16 +41,24 @@ pub enum Authentication<'a> {
 #[derive(Debug)]
 pub struct Session {
     pub(super) policy: Arc<Policy>,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
+    /// How often the policy had been loaded when the session began.
+    pub(super) load: u64,
+    /// What the session has done for the reputation of its client.
+    pub(super) history: History,
     pub(super) state: State,
     memo: Memo,
     connection: Carried,
     transaction: Carried,
     /// Before the leases: its last line is numbered before they come back.
     pub(super) recorder: Option<Box<Recorder>>,
+    /// A second policy that decides beside this one, and where it differed.
+    pub(super) shadow: Option<Box<Shadow>>,
+    pub(super) differences: Vec<Difference>,
     leases: SmallVec<[Lease; 2]>,
     trace: Option<Box<Trace>>,
     pub(super) demand: Option<Box<Demand>>,
+    pub(super) inquiries: Inquiries,
 }
 
 /// What decisions leave behind for later ones, for the connection or for the transaction.
@@ -59,13 +71,17 @@ struct Carried {
     /// Said after the recipients: overrides their routes.
     late_route: Option<Arc<str>>,
     tags: SmallVec<[Arc<(String, String)>; 2]>,
+    /// The message is to say its score in this field.
+    says_score: Option<Arc<str>>,
+    obeyed: SmallVec<[Arc<str>; 1]>,
 }
 
 impl Carried {
     fn clear(&mut self) {
         self.tags.clear();
+        self.obeyed.clear();
         (self.trusted, self.discard, self.quarantine) = (None, None, None);
-        (self.route, self.late_route) = (None, None);
+        (self.route, self.late_route, self.says_score) = (None, None, None);
     }
 }
 
@@ -99,6 +115,8 @@ impl Session {
         state.peer.facts = client;
         (state.peer.opened, state.peer.opened_wall) = (now, wall);
         Session {
+            load: limits.loads(),
+            history: History::default(),
             policy,
             limits,
             state,
@@ -106,9 +124,12 @@ impl Session {
             connection: Carried::default(),
             transaction: Carried::default(),
             recorder: None,
+            shadow: None,
+            differences: Vec::new(),
             leases: SmallVec::new(),
             trace: None,
             demand: None,
+            inquiries: Inquiries::default(),
         }
     }
 
@@ -117,18 +138,18 @@ impl Session {
         self.state.peer.early_talker = early_talker;
         let order = self.order();
         let decision = self.decide(now, Stage::Connect, b"", false);
+        self.state.found.decided();
         self.record_connect(now, order, &decision);
         decision
     }
 
     /// HELO, EHLO or LHLO (`extended`: not HELO). Ends the transaction (RFC 5321 §4.1.4).
     pub fn helo(&mut self, now: Instant, name: &str, extended: bool) -> Decision {
-        self.begin_anew();
-        self.state.greeting.name.clear();
-        self.state.greeting.name.push_str(name);
-        self.state.greeting.extended = extended;
+        self.state.found.begin(Stage::Helo);
+        self.set_greeting(name, extended);
         let order = self.order();
         let decision = self.decide(now, Stage::Helo, b"", false);
+        self.state.found.decided();
         self.record_helo(now, order, &decision);
         decision
     }
@@ -157,19 +178,35 @@ impl Session {
 
     /// MAIL FROM. Begins a new transaction.
     pub fn mail(&mut self, now: Instant, sender: &ReversePath, parameters: &MailParameters) -> Decision {
+        self.set_sender(sender, parameters);
+        self.decide_mail(now)
+    }
+
+    pub(super) fn set_greeting(&mut self, name: &str, extended: bool) {
+        self.begin_anew();
+        self.state.greeting.name.clear();
+        self.state.greeting.name.push_str(name);
+        self.state.greeting.extended = extended;
+    }
+
+    pub(super) fn set_sender(&mut self, sender: &ReversePath, parameters: &MailParameters) {
         self.begin_anew();
         let t = &mut self.state.transaction;
         if let Some(mailbox) = sender.mailbox() {
             t.sender.set(mailbox);
         }
         (t.declared_octets, t.body, t.smtputf8) = (parameters.size, parameters.body, parameters.smtputf8);
-        self.decide_mail(now)
     }
 
     /// The rest of [`Session::mail`], once the transaction's state is set.
     pub(super) fn decide_mail(&mut self, now: Instant) -> Decision {
+        self.state.found.begin(Stage::Mail);
         let order = self.order();
         let decision = self.decide(now, Stage::Mail, b"", false);
+        self.state.found.decided();
+        if !decision.verdict.passes() {
+            self.forget_inquiries(Stage::Mail);
+        }
         self.record_mail(now, order, &decision);
         decision
     }
@@ -198,6 +235,7 @@ impl Session {
             None => self.judge(Stage::Rcpt, b"", false, Mode::Probe),
         };
         let decision = found.refuses().then(|| self.decision(Stage::Rcpt, found));
+        self.state.scores.settle();
         self.record_probe(now, order, decision.as_ref());
         decision
     }
@@ -212,6 +250,15 @@ impl Session {
 
     /// The header section is there; the body may still come.
     pub fn data(&mut self, now: Instant, headers: &[u8]) -> Decision {
+        match (self.inquiries.standing, self.state.missing.misses_unasked()) {
+            (Some(Stage::Message), _) => {}
+            (_, true) => self.state.found.begin(Stage::Rcpt),
+            // Nobody has told of the message: what its header section says is read here.
+            (_, false) => {
+                let shape = self.state.transaction.shape;
+                self.headers_told(headers, &shape);
+            }
+        }
         let order = self.order();
         let decision = self.decide(now, Stage::Data, headers, false);
         self.record_data(now, order, headers, &decision);
@@ -226,6 +273,7 @@ impl Session {
         if decision.verdict.passes() {
             self.state.peer.messages += 1;
             decision.tags = self.tags().map(|t| (t.0.clone(), t.1.clone())).collect();
+            decision.tags.extend(self.score_tag());
         }
         self.record_message(now, order, &decision);
         decision
@@ -244,32 +292,36 @@ impl Session {
     /// The transaction is over: RSET, end of data, STARTTLS.
     pub fn reset(&mut self) {
         self.record_reset();
+        self.forget_inquiries(Stage::Mail);
         self.begin_anew();
     }
 
     /// Forgets the transaction.
     pub(super) fn begin_anew(&mut self) {
         self.state.reset();
+        self.history.end_transaction();
         self.transaction.clear();
     }
 
     /// TLS is up. What HELO said is forgotten (RFC 3207 §4.2).
     pub fn tls_started(&mut self, tls: TlsFacts) {
+        self.forget_inquiries(Stage::Helo);
         self.begin_anew();
         self.state.greeting.name.clear();
+        self.state.scores.forget_greeting();
         self.state.peer.facts.tls = Some(tls);
         self.record_tls();
-    }
-
-    /// The client made a protocol error.
-    pub fn protocol_error(&mut self) {
-        self.state.peer.errors += 1;
     }
 
     /// Whether decisions have left something behind in this transaction.
     pub(super) fn has_carried(&self) -> bool {
         let t = &self.transaction;
-        t.trusted.is_some() || t.discard.is_some() || t.quarantine.is_some() || t.route.is_some() || !t.tags.is_empty()
+        t.trusted.is_some()
+            || t.discard.is_some()
+            || t.quarantine.is_some()
+            || t.route.is_some()
+            || !t.tags.is_empty()
+            || t.says_score.is_some()
     }
 
     /// How busy the server is; told now and then.
@@ -280,8 +332,7 @@ impl Session {
     /// Sets a fact: the answer of a lookup, or anything a case file or a recorded session knows.
     pub fn set_fact(&mut self, name: &str, given: Given) -> Result<(), FactError> {
         let Some(id) = FactId::find(name) else {
-            let near = super::diagnostic::nearest(name, super::facts::all().iter().map(|f| f.name));
-            return Err(FactError::Unknown(near));
+            return self.set_named(name, given);
         };
         let row = id.row();
         if !given.fits(row.kind) {
@@ -289,12 +340,26 @@ impl Session {
         }
         match (&row.source, row.set) {
             (Source::Looked, _) => {
-                self.record_fact(row.name, &given);
-                self.state.set_looked(id.0, given);
+                self.record_fact(row.name, &given, row.personal);
+                self.state.found.set_fact(id, given);
             }
             (_, Some(set)) => set(&mut self.state, &given),
             (_, None) => return Err(FactError::Derived),
         }
+        Ok(())
+    }
+
+    /// Sets the value of a function that somebody finds out, such as `dnsbl('zen')`.
+    fn set_named(&mut self, name: &str, given: Given) -> Result<(), FactError> {
+        let Some((function, argument)) = super::functions::call(name) else {
+            let near = super::diagnostic::nearest(name, super::facts::all().iter().map(|f| f.name));
+            return Err(FactError::Unknown(near));
+        };
+        if !given.fits(function.kind) {
+            return Err(FactError::WrongType(function.kind.example()));
+        }
+        self.record_fact(name, &given, false);
+        self.set_call(function, argument, given);
         Ok(())
     }
 
@@ -325,6 +390,24 @@ impl Session {
         self.connection.tags.iter().chain(&self.transaction.tags).map(|t| &**t)
     }
 
+    /// The header field that says the score, when a threshold wants it.
+    fn score_tag(&self) -> Option<(String, String)> {
+        let name = self.transaction.says_score.as_ref().or(self.connection.says_score.as_ref())?;
+        let told = tell(self.state.scores.all(), NAMED_MAX, |rule| self.policy.rule_name(RuleId(rule)));
+        // A field body of one line, in ASCII (RFC 5322 §2.2).
+        let told = told.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(700).collect::<String>();
+        Some((name.to_string(), format!("{} ({told})", show_thousandths(self.state.scores.total()))))
+    }
+
+    /// Whether later rules are passed over.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted().is_some()
+    }
+    /// Helpers whose advice rules follow, in their order.
+    pub(super) fn obeyed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.transaction.obeyed.iter()
+    }
+
     fn trusted(&self) -> Option<RuleId> {
         self.connection.trusted.or(self.transaction.trusted)
     }
@@ -341,12 +424,14 @@ impl Session {
             decision.reason = Cow::Borrowed("trusted");
             return decision;
         }
+        self.state.scores.begin(stage);
         let found = self.judge(stage, headers, auth_failed, Mode::Decide);
         self.carry(stage, &found);
         self.decision(stage, found)
     }
 
     pub(super) fn decide_rcpt(&mut self, now: Instant) -> Decision<RelayGrant> {
+        self.state.found.begin(Stage::Rcpt);
         let order = self.order();
         let trusted = self.trusted().is_some();
         let found = match self.trusted() {
@@ -365,30 +450,38 @@ impl Session {
             Verdict::Drop(reply) => Verdict::Drop(reply),
             Verdict::Accept(()) | Verdict::Discard(_) => Verdict::Accept(RelayGrant::issued_by_policy()),
         };
+        self.state.found.decided();
+        if self.state.recipient.exists == Some(false) {
+            self.state.peer.unknown_recipients += 1;
+        }
         match verdict.passes() {
             true => self.state.transaction.accepted += 1,
             false => self.state.transaction.refused += 1,
         }
-        let Decision { rule, reason, delay, tags, route, quarantine, .. } = d;
-        let decision = Decision { verdict, rule, reason, delay, tags, route, quarantine };
+        let Decision { rule, reason, delay, tags, route, quarantine, score, scores, would, guard, priors, .. } = d;
+        let decision =
+            Decision { verdict, rule, reason, delay, tags, route, quarantine, score, scores, would, guard, priors };
         self.record_rcpt(now, order, &decision);
         decision
     }
 
     fn judge(&mut self, stage: Stage, headers: &[u8], auth_failed: bool, mode: Mode) -> Judgement {
-        let (policy, limits) = (&*self.policy, &self.limits);
+        let priors = self.before(stage, headers);
+        let (policy, limits, load) = (&*self.policy, &self.limits, self.load);
         let view = View { state: &self.state, headers };
         if let Some(demand) = &mut self.demand {
-            let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut **demand };
-            return pass.run(mode, &mut self.memo, &mut self.leases);
+            let mut pass = Pass { policy, limits, view, stage, auth_failed, load, mode, observer: &mut **demand };
+            let found = pass.run(&mut self.memo, &mut self.leases);
+            return self.after(stage, headers, found, priors);
         }
         let Some(trace) = &mut self.trace else {
-            let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut () };
-            return pass.run(mode, &mut self.memo, &mut self.leases);
+            let mut pass = Pass { policy, limits, view, stage, auth_failed, load, mode, observer: &mut () };
+            let found = pass.run(&mut self.memo, &mut self.leases);
+            return self.after(stage, headers, found, priors);
         };
         let mut recorder = trace::Recorder::default();
-        let mut pass = Pass { policy, limits, view, stage, auth_failed, observer: &mut recorder };
-        let found = pass.run(mode, &mut self.memo, &mut self.leases);
+        let mut pass = Pass { policy, limits, view, stage, auth_failed, load, mode, observer: &mut recorder };
+        let found = pass.run(&mut self.memo, &mut self.leases);
         let verdict = match &found.end {
             End::Refuse(r) => format!("refuse {r}"),
             End::Drop(r) => format!("drop {r}"),
@@ -398,16 +491,27 @@ impl Session {
             End::Pass | End::Open => "accept".into(),
         };
         trace.stages.push(recorder.finish(policy, stage, policy.rule_name(found.rule), &verdict));
-        found
+        self.after(stage, headers, found, priors)
     }
 
     /// Keeps what later decisions need. What was refused leaves nothing behind.
     fn carry(&mut self, stage: Stage, found: &Judgement) {
         if found.refuses() {
+            self.state.scores.settle();
             return;
         }
+        if !found.scores.is_empty() {
+            self.state.scores.keep(&found.scores);
+            self.state.scores.settle();
+        }
         let of_connection = matches!(stage, Stage::Connect | Stage::Helo | Stage::Auth);
+        if matches!(stage, Stage::Data | Stage::Message) {
+            self.transaction.obeyed.extend(found.obeyed.iter().cloned());
+        }
         let carried = if of_connection { &mut self.connection } else { &mut self.transaction };
+        if found.says_score.is_some() {
+            carried.says_score.clone_from(&found.says_score);
+        }
         for tag in &found.tags {
             if !carried.tags.contains(tag) {
                 carried.tags.push(tag.clone());
@@ -452,6 +556,11 @@ impl Session {
             tags: Vec::new(),
             route,
             quarantine: if message { self.transaction.quarantine.clone() } else { None },
+            score: found.score.unwrap_or_else(|| self.state.scores.total()),
+            scores: found.scores,
+            would: found.would,
+            guard: found.guard,
+            priors: found.priors,
         }
     }
 }

@@ -167,7 +167,9 @@ fn raw_offset(raw: &str, decoded: usize) -> usize {
         r if r.starts_with("\"\"\"") => (3, true),
         r if r.starts_with("'''") => (3, false),
         r if r.starts_with('\'') => (1, false),
-        _ => (1, true),
+        r if r.starts_with('"') => (1, true),
+        // A file that is broken here; what is found in it has been found by recovering.
+        _ => (0, false),
     };
     let mut at = quote;
     if quote == 3 {

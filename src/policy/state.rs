@@ -3,9 +3,14 @@
 //! Texts are kept in buffers that are used again, so that a session does not allocate once they have grown.
 //! How it fails: it does not.
 
+use super::facts::FactId;
+use super::found::Found;
+use super::memory::Prior;
 use super::missing::Missing;
+use super::reputation::Standing;
+use super::score::Scores;
 use super::texts::normal_domain;
-use super::value::{Given, Value};
+use super::value::Value;
 use crate::base::address::{Host, Mailbox};
 use crate::base::body::BodyShape;
 use crate::base::envelope::BodyType;
@@ -54,6 +59,19 @@ pub struct Load {
     pub queued: u64,
 }
 
+/// What a client did against the protocol so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Faults {
+    /// Negative replies.
+    pub errors: u64,
+    /// Commands sent in a group where they must come last or alone (RFC 2920 §3.1).
+    pub pipelining: u64,
+    /// Lines of commands that ended in a bare line feed (RFC 5321 §2.3.8).
+    pub bare_lf: u64,
+    /// Commands that are none of SMTP.
+    pub foreign: u64,
+}
+
 /// Everything of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
@@ -62,11 +80,18 @@ pub struct Peer {
     pub(super) opened: Instant,
     pub(super) opened_wall: WallTime,
     pub(super) early_talker: bool,
-    pub(super) errors: u64,
+    pub(super) faults: Faults,
+    pub(super) unknown_recipients: u64,
     pub(super) auth_failures: u64,
     pub(super) messages: u64,
     pub(super) user: String,
     pub(super) load: Load,
+    pub(super) standing: Standing,
+    pub(super) network: Option<u8>,
+    /// The standing was told from outside: it is not looked up.
+    pub(super) standing_given: bool,
+    /// The same of the sender's domain.
+    pub(super) domain_given: Option<u8>,
 }
 
 /// Everything since HELO or EHLO.
@@ -147,6 +172,10 @@ pub struct Transaction {
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) shape: BodyShape,
+    /// Reputation of the sender's domain.
+    pub(super) domain: Option<u8>,
+    /// Whether that hangs on what a recording does not tell.
+    pub(super) domain_hangs: bool,
 }
 
 /// The recipient that is being decided.
@@ -166,10 +195,16 @@ pub struct State {
     pub(super) recipient: RecipientState,
     /// Argument of VRFY or EXPN.
     pub(super) query: String,
-    /// Answers of lookups, by fact.
-    pub(super) looked: Vec<(u16, Given)>,
+    /// What was found out.
+    pub(super) found: Found,
     /// What a recording could not tell; nothing in a live session.
     pub(super) missing: Missing,
+    /// Points so far.
+    pub(super) scores: Scores,
+    /// How much of limits is in use, in percent, for conditions that ask.
+    pub(super) used: Vec<(Arc<str>, Option<u64>)>,
+    /// What was remembered from before the run, as a recording tells it; nothing in a live session.
+    pub(super) priors: Vec<Prior>,
 }
 
 impl State {
@@ -183,16 +218,56 @@ impl State {
         t.sender.clear();
         (t.declared_octets, t.body, t.smtputf8) = (None, BodyType::default(), false);
         (t.accepted, t.refused, t.shape) = (0, 0, BodyShape::default());
+        (t.domain, t.domain_hangs) = (None, false);
+        self.scores.end_transaction();
         self.recipient.address.clear();
         self.recipient.exists = None;
     }
-    pub(super) fn looked(&self, fact: u16) -> Value<'_> {
-        self.looked.iter().find(|(id, _)| *id == fact).map_or(Value::Unknown, |(_, given)| given.value())
+    /// Its buffers, empty, for another session.
+    pub(super) fn take_buffers(&mut self) -> [String; 5] {
+        let t = &mut self.transaction;
+        let all = [
+            &mut self.greeting.name,
+            &mut t.sender.text,
+            &mut self.recipient.address.text,
+            &mut self.peer.user,
+            &mut self.query,
+        ];
+        all.map(|text| {
+            text.clear();
+            std::mem::take(text)
+        })
     }
-    pub(super) fn set_looked(&mut self, fact: u16, given: Given) {
-        match self.looked.iter_mut().find(|(id, _)| *id == fact) {
-            Some(slot) => slot.1 = given,
-            None => self.looked.push((fact, given)),
+    /// Buffers of another session, in place of its own.
+    pub(super) fn give_buffers(&mut self, [name, sender, recipient, user, query]: [String; 5]) {
+        self.greeting.name = name;
+        self.transaction.sender.text = sender;
+        self.recipient.address.text = recipient;
+        (self.peer.user, self.query) = (user, query);
+    }
+    /// How much of a limit is in use.
+    pub(super) fn limit_used(&self, name: &str) -> Value<'_> {
+        let percent = self.used.iter().find(|(known, _)| **known == *name).and_then(|(_, percent)| *percent);
+        percent.map_or(Value::Unknown, Value::count)
+    }
+    /// The value of a fact that somebody finds out.
+    pub(super) fn heard(&self, fact: FactId) -> Value<'_> {
+        match self.found.fact(fact) {
+            Some(given) => given.value(),
+            None => {
+                self.missing.unheard(fact);
+                Value::Unknown
+            }
+        }
+    }
+    /// The value of a function of a name that somebody finds out.
+    pub(super) fn heard_of(&self, function: &str, argument: &str) -> Value<'_> {
+        match self.found.call(function, argument) {
+            Some(given) => given.value(),
+            None => {
+                self.missing.unheard_call();
+                Value::Unknown
+            }
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct Past {
     pub failures: Vec<u64>,
     /// Refusal at connect.
     pub refused: Option<String>,
+    /// Whether it spoke before the greeting, where the log watched for that.
+    pub early_talker: Option<bool>,
     /// Its messages.
     pub mails: Vec<Mail>,
 }
@@ -105,6 +107,7 @@ impl Past {
             user: None,
             failures: Vec::new(),
             refused: None,
+            early_talker: None,
             mails: Vec::new(),
         }
     }
@@ -115,6 +118,9 @@ impl Past {
         let mut missing: Vec<_> = MISSING.iter().map(|name| (*name).into()).collect();
         if self.helo.is_none() {
             missing.push("helo".into());
+        }
+        if self.early_talker.is_some() {
+            missing.retain(|name| *name != "early_talker");
         }
         // In order of time, and of lines within a millisecond, which a log does not tell apart.
         let order = |at_ms: u64| at_ms << 10;
@@ -153,7 +159,7 @@ impl Past {
         }
         add(
             start,
-            What::Connect { early_talker: false, load: Default::default() },
+            What::Connect { early_talker: self.early_talker == Some(true), load: Default::default() },
             Some(said(self.refused.as_deref())),
         );
         if let Some((version, cipher)) = &self.tls {
@@ -199,7 +205,9 @@ impl Mail {
             return;
         }
         let fields = self.message_id.iter().map(|id| ("message-id".into(), Some(id.as_str().into()))).collect();
-        add(self.at_ms, What::Data(Headers { fields, cut: true, ..Headers::default() }), Some(said(None)));
+        // Without a size there is no message to judge: then it was the text that was refused.
+        let early = self.text_refused.as_deref().filter(|_| self.size.is_none());
+        add(self.at_ms, What::Data(Headers { fields, cut: true, ..Headers::default() }), Some(said(early)));
         if let Some(octets) = self.size {
             let shape = crate::base::body::BodyShape { octets, ..Default::default() };
             add(self.at_ms, What::Message(shape), Some(said(self.text_refused.as_deref())));

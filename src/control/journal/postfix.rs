@@ -30,7 +30,8 @@ impl Gather for Postfix {
     fn line(&mut self, entry: &Entry<'_>) -> bool {
         let Some(service) = entry.program.strip_prefix("postfix") else { return false };
         match service.rsplit('/').next() {
-            Some("smtpd") => self.smtpd(entry, service.contains("submission")),
+            Some("smtpd") => self.smtpd(entry, service.contains("submission") || service.contains("smtps")),
+            Some("postscreen") => self.postscreen(entry).is_some(),
             Some("cleanup" | "qmgr" | "smtp" | "lmtp" | "local" | "virtual" | "pipe" | "relay" | "error") => {
                 self.queue(entry.message).is_some()
             }
@@ -107,6 +108,51 @@ impl Postfix {
         refusal.is_some_and(|refusal| refused(past, entry.at_ms, refusal))
     }
 
+    /// One process speaks with many clients: `CONNECT from [address]:port to …`, tests, `DISCONNECT` or, when it is
+    /// handed on to `smtpd`, `PASS`. Who passes is told by `smtpd` again.
+    fn postscreen(&mut self, entry: &Entry<'_>) -> Option<()> {
+        let message = entry.message;
+        let (word, rest) = message.split_once(' ')?;
+        let peer = |text: &str| -> Option<(String, IpAddr)> {
+            let (ip, rest) = text.strip_prefix('[')?.split_once("]:")?;
+            let port = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            Some((format!("postscreen [{ip}]:{port}"), ip.parse().ok()?))
+        };
+        match word {
+            "CONNECT" => {
+                let (key, ip) = peer(rest.strip_prefix("from ")?)?;
+                self.count += 1;
+                let mut past = Past::new(format!("{}-{}", entry.pid, self.count), entry.at_ms, ip);
+                past.early_talker = Some(false);
+                self.end(&key, None);
+                self.open.insert(key, past);
+            }
+            "PREGREET" => {
+                let (key, _) = peer(&rest[rest.find(" from ")? + 6..])?;
+                let past = self.open.get_mut(&key)?;
+                past.early_talker = Some(true);
+                past.ended_ms = entry.at_ms;
+            }
+            "PASS" => {
+                let (key, _) = peer(rest.split_once(' ')?.1)?;
+                self.open.remove(&key)?;
+            }
+            "DISCONNECT" => {
+                let (key, _) = peer(rest)?;
+                self.open.contains_key(&key).then(|| self.end(&key, Some(entry.at_ms)))?;
+            }
+            "NOQUEUE:" => {
+                let refusal = rest.strip_prefix("reject: ")?;
+                let (_, from) = refusal.split_once(" from ")?;
+                let past = self.open.get_mut(&peer(from)?.0)?;
+                past.ended_ms = entry.at_ms;
+                return refused(past, entry.at_ms, refusal).then_some(());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// `QUEUEID: key=value, …` of the other processes.
     fn queue(&mut self, message: &str) -> Option<()> {
         let (id, rest) = message.split_once(": ")?;
@@ -131,6 +177,16 @@ impl Postfix {
                 Some("bounced") if mail.how != Some("delivered") => Some("bounced"),
                 _ => mail.how,
             };
+        } else if let Some(refusal) = rest.strip_prefix("milter-reject: ").or_else(|| rest.strip_prefix("reject: ")) {
+            // `END-OF-MESSAGE from host[address]: 5.7.1 text; from=<a> to=<b> …`, by cleanup
+            let (reply, facts) = refusal.rsplit_once("; ").unwrap_or((refusal, ""));
+            let (_, reply) = reply.split_once("]: ")?;
+            mail.taken = false;
+            mail.text_refused = Some(if reply.starts_with("4.") { format!("450 {reply}") } else { reply.to_owned() });
+            mail.from = mail.from.take().or_else(|| bracketed(facts, "from=<").map(str::to_owned));
+            if let Some(to) = bracketed(facts, " to=<").filter(|to| !mail.to.iter().any(|(t, _)| t == to)) {
+                mail.to.push((to.to_owned(), None));
+            }
         } else {
             return None;
         }
@@ -155,7 +211,9 @@ impl Postfix {
 /// `RCPT from host[ip]: 550 5.1.1 <to>: …; from=<a> to=<b> proto=ESMTP helo=<c>`
 fn refused(past: &mut Past, at_ms: u64, text: &str) -> bool {
     let Some((stage, rest)) = text.split_once(" from ") else { return false };
-    let Some((_, rest)) = rest.split_once("]: ").or_else(|| rest.split_once(": ")) else { return false };
+    // `host[address]: reply`, `host[address]:port: reply`
+    let behind = rest.split_once(']').map_or(rest, |(_, behind)| behind);
+    let Some((_, rest)) = behind.split_once(": ") else { return false };
     let (reply, facts) = rest.rsplit_once("; ").unwrap_or((rest, ""));
     if let Some(helo) = bracketed(facts, "helo=<") {
         past.helo = Some((helo.to_owned(), facts.contains("proto=ESMTP")));
@@ -257,5 +315,63 @@ Nov 23 12:00:05 mx dovecot: something else";
         assert!(lines[1].contains("\"from\":\"Ann@example.net\"") && lines[1].contains("\"to\":\"bob@example.test\""));
         assert!(lines[1].contains("\"how\":\"delivered\"") && lines[1].contains("\"octets\":1234"));
         assert!(lines[1].contains("\"helo\"]") && !lines[0].contains("\"helo\"]"), "{}", lines[1]);
+    }
+
+    /// As a server of today writes it: RFC 3339 times with a zone, long queue ids, postscreen, submission, a milter.
+    const TODAY: &str = "\
+2026-11-23T13:00:00.100001+01:00 mx postfix/postscreen[3]: CONNECT from [198.51.100.7]:40001 to [203.0.113.1]:25
+2026-11-23T13:00:00.200001+01:00 mx postfix/postscreen[3]: CONNECT from [2001:db8::25]:40002 to [2001:db8::1]:25
+2026-11-23T13:00:00.300001+01:00 mx postfix/postscreen[3]: PREGREET 14 after 0.1 from [198.51.100.7]:40001: EHLO spammer\\r\\n
+2026-11-23T13:00:06.100001+01:00 mx postfix/postscreen[3]: NOQUEUE: reject: RCPT from [198.51.100.7]:40001: 550 5.5.1 Protocol error; from=<s@spam.example>, to=<bob@example.test>, proto=ESMTP, helo=<spammer>
+2026-11-23T13:00:06.100002+01:00 mx postfix/postscreen[3]: DISCONNECT [198.51.100.7]:40001
+2026-11-23T13:00:06.200001+01:00 mx postfix/postscreen[3]: PASS NEW [2001:db8::25]:40002
+2026-11-23T13:00:06.210001+01:00 mx postfix/smtpd[9]: connect from mail.example.net[2001:db8::25]
+2026-11-23T13:00:06.310001+01:00 mx postfix/smtpd[9]: 4bT1xK2Lz9z8sX: client=mail.example.net[2001:db8::25]
+2026-11-23T13:00:06.320001+01:00 mx postfix/cleanup[10]: 4bT1xK2Lz9z8sX: message-id=<7@example.net>
+2026-11-23T13:00:06.330001+01:00 mx postfix/cleanup[10]: 4bT1xK2Lz9z8sX: milter-reject: END-OF-MESSAGE from mail.example.net[2001:db8::25]: 5.7.1 Spam message rejected; from=<a@example.net> to=<bob@example.test> proto=ESMTP helo=<mail.example.net>
+2026-11-23T13:00:06.400001+01:00 mx postfix/smtpd[9]: disconnect from mail.example.net[2001:db8::25] ehlo=1 mail=1 rcpt=1 data=0/1 quit=1 commands=4/5
+2026-11-23T13:00:07.000001+01:00 mx postfix/submission/smtpd[11]: connect from unknown[192.0.2.99]
+2026-11-23T13:00:07.100001+01:00 mx postfix/submission/smtpd[11]: 4bT1xL0Abcz8sY: client=unknown[192.0.2.99], sasl_method=PLAIN, sasl_username=ann
+2026-11-23T13:00:07.200001+01:00 mx postfix/qmgr[5]: 4bT1xL0Abcz8sY: from=<ann@example.test>, size=900, nrcpt=2 (queue active)
+2026-11-23T13:00:07.300001+01:00 mx postfix/smtp[12]: 4bT1xL0Abcz8sY: to=<x@elsewhere.example>, relay=mx.elsewhere.example[203.0.113.9]:25, delay=0.4, delays=0.1/0/0.1/0.2, dsn=2.0.0, status=sent (250 2.0.0 Ok)
+2026-11-23T13:00:07.400001+01:00 mx postfix/smtp[12]: 4bT1xL0Abcz8sY: to=<y@elsewhere.example>, relay=mx.elsewhere.example[203.0.113.9]:25, delay=0.4, delays=0.1/0/0.1/0.2, dsn=5.1.1, status=bounced (host said: 550 5.1.1 no)
+2026-11-23T13:00:07.500001+01:00 mx postfix/submission/smtpd[11]: lost connection after DATA from unknown[192.0.2.99]
+2026-11-23T13:00:07.500002+01:00 mx postfix/submission/smtpd[11]: disconnect from unknown[192.0.2.99] ehlo=1 auth=1 mail=1 rcpt=2 data=1 commands=6
+2026-11-23T13:00:08.000001+01:00 mx postfix/smtpd[9]: connect from unknown[192.0.2.50]
+2026-11-23T13:00:08.100001+01:00 mx postfix/smtpd[9]: NOQUEUE: reject: RCPT from unknown[192.0.2.50]: 451 4.3.5 <x@example.test>: Recipient address rejected: Greylisted; from=<> to=<x@example.test> proto=SMTP helo=<h>
+2026-11-23T13:00:08.200001+01:00 mx postfix/smtpd[9]: disconnect from unknown[192.0.2.50] helo=1 mail=1 rcpt=0/1 quit=1 commands=3/4";
+
+    #[test]
+    fn a_log_of_today() {
+        let mut reader = Reader::new(2000, &Clock::default());
+        let mut postfix = Postfix::default();
+        let unused: Vec<&str> = TODAY.lines().filter(|l| !postfix.line(&reader.entry(l).unwrap())).collect();
+        assert!(unused.iter().all(|l| l.contains("lost connection")), "{unused:#?}");
+        let lines: Vec<String> = postfix.over(u64::MAX).iter().map(|p| String::from_utf8(p.line()).unwrap()).collect();
+        let read = |line: &str| {
+            let mut places = Vec::new();
+            let (head, _) = read_line(line, &mut places).unwrap();
+            let words: Vec<String> = places
+                .iter()
+                .map(|p| read_event(line, p).unwrap())
+                .map(|e| format!("{}{}", e.what.word(), e.said.filter(|s| !s.passes()).map_or("", |_| "!")))
+                .collect();
+            (head.client.to_string(), head.listener.to_string(), head.at_ms, words.join(" "))
+        };
+        let all: Vec<_> = lines.iter().map(|l| read(l)).collect();
+        assert_eq!(all.len(), 4, "{all:#?}");
+        let (client, _, at, words) = &all[0];
+        assert_eq!(
+            (client.as_str(), *at, words.as_str()),
+            ("198.51.100.7", 1_795_435_200_100, "connect helo mail rcpt!")
+        );
+        assert!(lines[0].contains("\"early_talker\":true") && !lines[0].contains("\"early_talker\"]"), "{}", lines[0]);
+        assert_eq!((&*all[1].0, &*all[1].3), ("2001:db8::25", "fact connect mail rcpt data!"));
+        let (client, listener, _, words) = &all[2];
+        assert_eq!((client.as_str(), listener.as_str()), ("192.0.2.99", "submission"));
+        assert_eq!(words, "connect auth mail rcpt rcpt data message settled");
+        assert!(lines[2].contains("\"user\":\"ann\"") && lines[2].contains("\"how\":\"delivered\""), "{}", lines[2]);
+        assert_eq!(all[3].3, "connect helo mail rcpt!");
+        assert!(lines[3].contains("\"verdict\":\"defer\"") && lines[3].contains("\"from\":\"\""), "{}", lines[3]);
     }
 }

@@ -11,8 +11,16 @@ use std::net::IpAddr;
 #[derive(Default)]
 pub struct Sendmail {
     past: HashMap<String, Past>,
+    /// What a process has said of its client before any message: who logged in, version and cipher of TLS.
+    clients: HashMap<String, Client>,
     /// Order of beginnings.
     order: std::collections::VecDeque<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Client {
+    user: Option<String>,
+    tls: Option<(String, String)>,
 }
 
 impl Gather for Sendmail {
@@ -38,9 +46,17 @@ impl Gather for Sendmail {
 
 impl Sendmail {
     fn read(&mut self, entry: &Entry<'_>) -> Option<()> {
-        let (id, rest) = entry.message.split_once(": ")?;
+        if self.client(entry).is_some() {
+            return Some(());
+        }
+        // A client that is refused at once has no message yet.
+        let made = format!("{}-{}", entry.pid, entry.at_ms);
+        let (id, rest) = match entry.message.starts_with("ruleset=") {
+            true => (made.as_str(), entry.message),
+            false => entry.message.split_once(": ")?,
+        };
         if rest.starts_with("from=") {
-            let past = self.session(id, entry.at_ms, relay(value(rest, "relay=")?)?);
+            let past = self.session(id, entry, relay(value(rest, "relay=")?)?);
             let mail = past.mails.last_mut()?;
             mail.from = Some(address(value(rest, "from=")?).to_owned());
             mail.size = value(rest, "size=").and_then(|n| n.parse().ok());
@@ -68,7 +84,7 @@ impl Sendmail {
         }
         let reply = &rest[rest.find("reject=")? + 7..];
         let ruleset = value(rest, "ruleset=")?;
-        let past = self.session(id, entry.at_ms, relay(value(rest, "relay=")?)?);
+        let past = self.session(id, entry, relay(value(rest, "relay=")?)?);
         match ruleset {
             "check_relay" => past.refused = Some(reply.to_owned()),
             "check_mail" => {
@@ -85,12 +101,33 @@ impl Sendmail {
         Some(())
     }
 
-    fn session(&mut self, id: &str, at_ms: u64, (name, ip): (Option<&str>, IpAddr)) -> &mut Past {
+    /// `AUTH=server, relay=…, authid=…, mech=…` and `STARTTLS=server, relay=…, version=…, cipher=…`: one process serves one
+    /// client, so what it says holds for its messages.
+    fn client(&mut self, entry: &Entry<'_>) -> Option<()> {
+        let message = entry.message;
+        if !message.starts_with("AUTH=server, ") && !message.starts_with("STARTTLS=server, ") {
+            return None;
+        }
+        if self.clients.len() >= SESSIONS_MAX {
+            self.clients.clear();
+        }
+        let client = self.clients.entry(entry.pid.to_owned()).or_default();
+        match message.starts_with("AUTH=") {
+            true => client.user = Some(value(message, "authid=")?.to_owned()),
+            false => client.tls = Some((value(message, "version=")?.to_owned(), value(message, "cipher=")?.to_owned())),
+        }
+        Some(())
+    }
+
+    fn session(&mut self, id: &str, entry: &Entry<'_>, (name, ip): (Option<&str>, IpAddr)) -> &mut Past {
+        let at_ms = entry.at_ms;
         if !self.past.contains_key(id) {
             self.order.push_back(id.to_owned());
         }
+        let client = self.clients.get(entry.pid).cloned().unwrap_or_default();
         self.past.entry(id.to_owned()).or_insert_with(|| {
             let mut past = Past::new(id.to_owned(), at_ms, ip);
+            (past.user, past.tls) = (client.user, client.tls);
             past.ptr = name.map(str::to_ascii_lowercase);
             past.mails.push(Mail { at_ms, ..Mail::default() });
             past
@@ -140,5 +177,33 @@ Nov 23 12:00:02 mx sm-mta[9]: 5AN1: to=<bob@example.test>, delay=00:00:02, xdela
         assert!(lines[0].contains("\"how\":\"delivered\"") && lines[0].contains("mail.example.net"), "{}", lines[0]);
         assert!(lines[1].contains("Relaying denied") && lines[1].contains("\"verdict\":\"reject\""), "{}", lines[1]);
         assert_eq!(relay("forged.example [192.0.2.1] (may be forged)"), Some((None, [192, 0, 2, 1].into())));
+    }
+
+    /// A process of its own for every client; TLS and login are told before any message.
+    const TODAY: &str = "\
+2026-11-23T12:00:00.000000+00:00 mx sm-mta[21]: STARTTLS=server, relay=[192.0.2.99], version=TLSv1.3, verify=NO, cipher=TLS_AES_256_GCM_SHA384, bits=256/256
+2026-11-23T12:00:00.100000+00:00 mx sm-mta[21]: AUTH=server, relay=[192.0.2.99], authid=ann, mech=PLAIN, bits=0
+2026-11-23T12:00:00.200000+00:00 mx sm-mta[21]: 5ANC00: from=<ann@example.test>, size=1200, class=0, nrcpts=2, msgid=<3@example.test>, proto=ESMTPSA, daemon=MSA, relay=[192.0.2.99]
+2026-11-23T12:00:00.900000+00:00 mx sm-mta[23]: 5ANC00: to=<x@elsewhere.example>,<y@elsewhere.example>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=61200, relay=mx.elsewhere.example. [203.0.113.9], dsn=2.0.0, stat=Sent (ok)
+2026-11-23T12:00:01.000000+00:00 mx sm-mta[22]: ruleset=check_relay, arg1=bad.example, arg2=198.51.100.9, relay=bad.example [198.51.100.9], reject=554 5.7.1 Rejected: listed
+2026-11-23T12:00:02.000000+00:00 mx sm-mta[24]: 5ANC01: ruleset=check_mail, arg1=<s@nowhere.invalid>, relay=[IPv6:2001:db8::9], reject=553 5.1.8 <s@nowhere.invalid>... Domain of sender address does not exist
+2026-11-23T12:00:03.000000+00:00 mx sm-mta[25]: NOQUEUE: connect from [198.51.100.10]";
+
+    #[test]
+    fn a_log_of_today() {
+        let mut reader = Reader::new(2000, &Clock::default());
+        let mut sendmail = Sendmail::default();
+        let unused: Vec<&str> = TODAY.lines().filter(|l| !sendmail.line(&reader.entry(l).unwrap())).collect();
+        assert!(unused.len() == 1 && unused[0].contains("NOQUEUE"), "{unused:?}");
+        let lines: Vec<String> = sendmail.over(u64::MAX).iter().map(|p| String::from_utf8(p.line()).unwrap()).collect();
+        assert!(lines.iter().all(|l| read_line(l, &mut Vec::new()).is_ok()), "{lines:?}");
+        assert_eq!(lines.len(), 3);
+        for part in
+            ["\"user\":\"ann\"", "TLSv1.3", "x@elsewhere.example", "y@elsewhere.example", "\"listener\":\"submission\""]
+        {
+            assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+        }
+        assert!(lines[1].contains("198.51.100.9") && lines[1].contains("554 5.7.1 Rejected: listed"), "{}", lines[1]);
+        assert!(lines[2].contains("2001:db8::9") && lines[2].contains("553 5.1.8"), "{}", lines[2]);
     }
 }

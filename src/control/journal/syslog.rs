@@ -74,7 +74,11 @@ impl Reader {
     }
 }
 
-fn rfc3339(text: &str) -> Option<u64> {
+/// Milliseconds since 1970 of `2026-11-23T12:00:00.5+01:00`.
+pub fn rfc3339(text: &str) -> Option<u64> {
+    if !matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't', ..]) {
+        return None;
+    }
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
     let ms = millis(number(0..4)?, number(5..7)?, number(8..10)?, text.get(11..19)?)?;
     let rest = text.get(19..)?;

@@ -18,16 +18,28 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .strict{color:var(--strict)}.lax{color:var(--lax)}small{opacity:.75}svg{width:100%;height:auto}
 .key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}details{margin:.2rem 0}code{font-size:.9em}";
 
-/// The page.
-pub fn page(outcome: &Outcome) -> String {
+/// The page: every policy in its turn, and all of them beside each other where there are several.
+pub fn page(outcomes: &[Outcome]) -> String {
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Policy replay</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
+         <h1>Policy replay</h1>\n"
+    );
+    let beside = super::report::comparison(outcomes);
+    if !beside.is_empty() {
+        out += &format!("<pre>{}</pre>\n", escape_lines(&beside));
+    }
+    outcomes.iter().for_each(|outcome| out += &section(outcome));
+    out + "</body></html>\n"
+}
+
+fn section(outcome: &Outcome) -> String {
     let (diff, counts) = (&outcome.diff, &outcome.counts);
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Policy replay</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
-         <h1>Policy replay</h1><p><code>{}</code>, version <code>{}</code>: {} sessions of {} runs.</p>\n",
+        "<p><code>{}</code>, version <code>{}</code>: {} sessions of {} runs.</p>",
         escape(&outcome.policy),
         escape(&outcome.version),
         counts.sessions,
@@ -83,7 +95,6 @@ pub fn page(outcome: &Outcome) -> String {
         }
         out += "</table>";
     }
-    out += "</body></html>\n";
     out
 }
 
@@ -208,6 +219,10 @@ fn touched(title: &str, touched: &Touched, n: usize) -> String {
         out += "</table>";
     }
     out
+}
+
+fn escape_lines(text: &str) -> String {
+    text.lines().map(|line| escape(line) + "\n").collect()
 }
 
 fn escape(text: &str) -> String {

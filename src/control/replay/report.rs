@@ -5,7 +5,7 @@
 use super::Outcome;
 use crate::base::time::WallTime;
 use crate::control::table::{table, visible};
-use crate::policy::replay::{Change, Flow, Tally, Top, Touched};
+use crate::policy::replay::{Change, Diff, Flow, Tally, Top, Touched};
 use std::fmt::Write;
 
 /// Examples shown for each kind of change.
@@ -66,6 +66,32 @@ pub fn text(outcome: &Outcome) -> String {
         );
     }
     out
+}
+
+/// Several policies beside each other; nothing for one.
+pub fn comparison(outcomes: &[Outcome]) -> String {
+    if outcomes.len() < 2 {
+        return String::new();
+    }
+    let of = |d: &Diff, change: Change| d.flows.iter().filter(|(f, _)| f.change == change).map(|(_, t)| t.count).sum();
+    let rows: Vec<Vec<String>> = outcomes
+        .iter()
+        .map(|o| {
+            let d = &o.diff;
+            let numbers: [u64; 6] = [
+                d.messages_now,
+                d.recipients_now,
+                of(d, Change::Tightened),
+                of(d, Change::Loosened),
+                d.messages_delivered_stopped,
+                d.doubts.values().sum(),
+            ];
+            std::iter::once(o.policy.clone()).chain(numbers.iter().map(ToString::to_string)).collect()
+        })
+        .collect();
+    let head = ["POLICY", "MESSAGES", "RECIPIENTS", "STRICTER", "LAXER", "DELIVERED BUT STOPPED", "UNDECIDED"];
+    let then = outcomes.first().map_or((0, 0), |o| (o.diff.messages_then, o.diff.recipients_then));
+    format!("\nrecorded: {} messages, {} recipients\n{}", then.0, then.1, table(&head, &rows))
 }
 
 fn unread(outcome: &Outcome) -> String {

@@ -34,7 +34,42 @@ pub const FACTS: &[Fact] = &[
         "client.ptr",
         Type::Domain,
         Stage::Connect,
-        "Name of the client in the DNS (PTR), empty when it has none; unknown until the lookup has ended or when it failed.",
+        Topic::Reverse,
+        "Name of the client in the DNS (PTR) that resolves back to it, empty when it has none; unknown when the lookup failed.",
+    ),
+    Fact::told(
+        "client.fcrdns",
+        Type::Flag,
+        Span::from(Stage::Connect),
+        "Whether the client has a name in the DNS that resolves back to it; unknown when the lookup failed.",
+        |v| match FactId::find("client.ptr").map_or(Value::Unknown, |id| v.state.heard(id)) {
+            Value::Text(name) => Value::Flag(!name.is_empty()),
+            _ => Value::Unknown,
+        },
+    )
+    .computed_from("client.ptr", Topic::Reverse),
+    Fact::looked(
+        "client.iprev",
+        Type::Text,
+        Stage::Connect,
+        Topic::Reverse,
+        "The same in the words of RFC 8601 §2.7.3: `pass`, `fail` (names, but none resolves back), `none` (no name), \
+         `temperror` (the lookup failed).",
+    ),
+    Fact::looked(
+        "client.asn",
+        Type::Number,
+        Stage::Connect,
+        Topic::Origin,
+        "Number of the autonomous system that announces the client's address, from the database `[lookup] origin` names; \
+         unknown without one.",
+    ),
+    Fact::looked(
+        "client.country",
+        Type::Text,
+        Stage::Connect,
+        Topic::Origin,
+        "Country of the client's address by the same database, as an ISO 3166 code such as `DE`; unknown without one.",
     ),
     Fact::told(
         "listener",

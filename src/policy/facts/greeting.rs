@@ -4,7 +4,7 @@ use super::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3).
-fn literal(name: &str) -> Option<IpAddr> {
+pub(in crate::policy) fn literal(name: &str) -> Option<IpAddr> {
     let inner = name.strip_prefix('[')?.strip_suffix(']')?;
     match inner.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("ipv6:") => inner[5..].parse::<Ipv6Addr>().ok().map(IpAddr::from),
@@ -14,7 +14,7 @@ fn literal(name: &str) -> Option<IpAddr> {
 
 /// Whether it is a domain of at least two labels or an address literal (RFC 5321 §4.1.1.1, §2.3.5). A bare address,
 /// though it looks like labels, is neither.
-fn is_valid(name: &str) -> bool {
+pub(in crate::policy) fn is_valid(name: &str) -> bool {
     if name.starts_with('[') {
         return literal(name).is_some();
     }
@@ -61,13 +61,20 @@ pub const FACTS: &[Fact] = &[
                 return Value::Flag(v.state.peer.ip == Some(ip.to_canonical()));
             }
             let Some(ptr) = FactId::find("client.ptr") else { return Value::Unknown };
-            match v.state.looked(ptr.0) {
+            match v.state.heard(ptr) {
                 Value::Text(ptr) => Value::Flag(!ptr.is_empty() && ptr.eq_ignore_ascii_case(name)),
                 _ => Value::Unknown,
             }
         },
     )
-    .computed_from("client.ptr"),
+    .computed_from("client.ptr", Topic::Reverse),
+    Fact::looked(
+        "helo.matches",
+        Type::Flag,
+        Stage::Helo,
+        Topic::HeloHost,
+        "Whether it has the client's address in the DNS, or is the client's address literal; unknown when the lookup failed.",
+    ),
     Fact::told("helo.extended", Type::Flag, Span::from(Stage::Helo), "Whether it was EHLO or LHLO rather than HELO.", |v| {
         Value::Flag(v.state.greeting.extended)
     })

@@ -4,17 +4,24 @@
 //! A fact is read from what the session has told ([`Source::Told`]), or somebody looks it up and tells it
 //! ([`Source::Looked`]). How it fails: a fact nobody has told is [`Value::Unknown`].
 
+mod authentication;
 mod client;
-mod greeting;
+mod content;
+pub(super) mod greeting;
 mod message;
 mod recipient;
+mod reputation;
+mod score;
 mod sender;
 mod server;
 mod session;
 
+use super::functions;
+use super::inquiries::Topic;
 use super::stage::{Span, Stage};
 use super::state::{State, View};
 use super::value::{Given, Type, Value};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Where a fact comes from.
@@ -40,6 +47,10 @@ pub struct Fact {
     pub source: Source,
     /// The looked-up fact that it is computed from, if it is.
     pub input: Option<&'static str>,
+    /// What must be found out for it, if anything must.
+    pub asks: Option<Topic>,
+    /// Whether it tells of persons: left out of journals that hide them.
+    pub personal: bool,
     /// How a case file or a recorded session sets it; `None` when it follows from others.
     pub set: Option<fn(&mut State, &Given)>,
 }
@@ -59,15 +70,21 @@ impl Fact {
         doc: &'static str,
         read: for<'a> fn(&View<'a>) -> Value<'a>,
     ) -> Fact {
-        Fact { name, kind, known, doc, source: Source::Told(read), input: None, set: None }
+        Fact { name, kind, known, doc, source: Source::Told(read), input: None, asks: None, personal: false, set: None }
     }
-    /// A fact that somebody looks up.
-    const fn looked(name: &'static str, kind: Type, first: Stage, doc: &'static str) -> Fact {
-        Fact { name, kind, known: Span::from(first), doc, source: Source::Looked, input: None, set: None }
+    /// A fact that somebody finds out.
+    const fn looked(name: &'static str, kind: Type, first: Stage, asks: Topic, doc: &'static str) -> Fact {
+        let (known, source, asks) = (Span::from(first), Source::Looked, Some(asks));
+        Fact { name, kind, known, doc, source, input: None, asks, personal: false, set: None }
+    }
+    /// It tells of persons.
+    const fn personal(mut self) -> Fact {
+        self.personal = true;
+        self
     }
     /// Adds the looked-up fact it is computed from.
-    const fn computed_from(mut self, input: &'static str) -> Fact {
-        self.input = Some(input);
+    const fn computed_from(mut self, input: &'static str, asks: Topic) -> Fact {
+        (self.input, self.asks) = (Some(input), Some(asks));
         self
     }
     /// Adds how it is set from outside.
@@ -78,8 +95,19 @@ impl Fact {
 }
 
 /// One line per file of facts.
-const GROUPS: &[&[Fact]] =
-    &[client::FACTS, greeting::FACTS, session::FACTS, sender::FACTS, recipient::FACTS, message::FACTS, server::FACTS];
+const GROUPS: &[&[Fact]] = &[
+    client::FACTS,
+    greeting::FACTS,
+    session::FACTS,
+    sender::FACTS,
+    recipient::FACTS,
+    message::FACTS,
+    server::FACTS,
+    authentication::FACTS,
+    content::FACTS,
+    score::FACTS,
+    reputation::FACTS,
+];
 
 static TABLE: LazyLock<Vec<&'static Fact>> = LazyLock::new(|| GROUPS.iter().flat_map(|g| g.iter()).collect());
 
@@ -90,11 +118,23 @@ pub struct FactId(pub(super) u16);
 impl FactId {
     /// The fact of this name.
     pub fn find(name: &str) -> Option<FactId> {
-        TABLE.iter().position(|f| f.name == name).map(|i| FactId(i as u16))
+        // A replay asks this for every fact of every session.
+        static BY_NAME: LazyLock<HashMap<&'static str, u16>> =
+            LazyLock::new(|| TABLE.iter().enumerate().map(|(i, f)| (f.name, i as u16)).collect());
+        BY_NAME.get(name).map(|i| FactId(*i))
     }
     /// Its row.
     pub fn row(self) -> &'static Fact {
         TABLE[usize::from(self.0)]
+    }
+}
+
+/// The type of what a case file or a recorded session may set by this name: a fact, or the value of a function that
+/// somebody finds out (`dnsbl('zen')`).
+pub fn settable(name: &str) -> Option<Type> {
+    match FactId::find(name) {
+        Some(id) => Some(id.row()).filter(|f| f.set.is_some() || matches!(f.source, Source::Looked)).map(|f| f.kind),
+        None => functions::call(name).map(|(function, _)| function.kind),
     }
 }
 
@@ -167,7 +207,8 @@ mod tests {
     fn the_table_fits_and_has_no_name_twice() {
         assert!(TABLE.len() <= 128);
         for (i, fact) in TABLE.iter().enumerate() {
-            assert_eq!(FactId::find(fact.name), Some(FactId(i as u16)), "{} is there twice", fact.name);
+            assert_eq!(TABLE.iter().position(|f| f.name == fact.name), Some(i), "{} is there twice", fact.name);
+            assert_eq!(FactId::find(fact.name), Some(FactId(i as u16)));
             assert!(fact.doc.ends_with('.'), "{}: a sentence", fact.name);
             assert!(fact.known.first <= fact.known.last);
         }
@@ -186,6 +227,7 @@ mod tests {
                 Value::Unknown => true,
                 Value::Flag(_) => fact.kind == Type::Flag,
                 Value::Number(_) => fact.kind.is_number(),
+                Value::Score(_) => fact.kind == Type::Score,
                 Value::Text(_) => fact.kind.is_text(),
                 Value::Ip(_) => fact.kind == Type::Ip,
             };

@@ -40,4 +40,12 @@ pub const FACTS: &[Fact] = &[
         Value::count(v.state.transaction.refused)
     })
     .settable(|s, g| s.transaction.refused = number(g)),
+    Fact::told(
+        "rcpt.unknown",
+        Type::Number,
+        SINCE,
+        "Recipients that do not exist which the client has named so far in this session.",
+        |v| Value::count(v.state.peer.unknown_recipients),
+    )
+    .settable(|s, g| s.peer.unknown_recipients = number(g)),
 ];

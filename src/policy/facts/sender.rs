@@ -30,6 +30,15 @@ pub const FACTS: &[Fact] = &[
         "Whether it is the null path `<>` of notifications (RFC 5321 §4.5.5).",
         |v| Value::Flag(v.state.transaction.sender.all().is_empty()),
     ),
+    Fact::looked(
+        "sender.domain.mail",
+        Type::Text,
+        Stage::Mail,
+        Topic::MailDomain,
+        "Whether its domain takes mail: `mx` (it has exchangers), `address` (none, but an address: RFC 5321 §5.1), `null-mx` \
+         (it says that it takes none: RFC 7505), `none` (it has neither or does not exist); empty for the null path; unknown \
+         when the lookup failed.",
+    ),
     Fact::told(
         "message.declared_size",
         Type::Octets,

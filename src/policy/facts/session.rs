@@ -24,9 +24,33 @@ pub const FACTS: &[Fact] = &[
         Type::Number,
         Span::from(Stage::Connect),
         "Protocol errors of the client so far: unknown commands, bad syntax, wrong order.",
-        |v| Value::count(v.state.peer.errors),
+        |v| Value::count(v.state.peer.faults.errors),
     )
-    .settable(|s, g| s.peer.errors = number(g)),
+    .settable(|s, g| s.peer.faults.errors = number(g)),
+    Fact::told(
+        "errors.pipelining",
+        Type::Number,
+        Span::from(Stage::Connect),
+        "Commands that came in a group where they must come last or alone, so far (RFC 2920 §3.1).",
+        |v| Value::count(v.state.peer.faults.pipelining),
+    )
+    .settable(|s, g| s.peer.faults.pipelining = number(g)),
+    Fact::told(
+        "errors.bare_lf",
+        Type::Number,
+        Span::from(Stage::Connect),
+        "Command lines that ended in a bare line feed, so far (RFC 5321 §2.3.8).",
+        |v| Value::count(v.state.peer.faults.bare_lf),
+    )
+    .settable(|s, g| s.peer.faults.bare_lf = number(g)),
+    Fact::told(
+        "errors.commands",
+        Type::Number,
+        Span::from(Stage::Connect),
+        "Commands that are none of SMTP, so far: what other protocols and broken programs say.",
+        |v| Value::count(v.state.peer.faults.foreign),
+    )
+    .settable(|s, g| s.peer.faults.foreign = number(g)),
     Fact::told(
         "session.messages",
         Type::Number,

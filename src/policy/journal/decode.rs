@@ -65,6 +65,28 @@ pub struct Place {
 
 /// Reads a line: its head, the places of its events (each was read once, so that reading it again cannot fail) and its end.
 pub fn line<'a>(text: &'a str, places: &mut Vec<Place>) -> Result<(Head<'a>, End), Unread> {
+    read_line(text, places, events)
+}
+
+/// As [`line`], but events of a line as we write it are only found, not read: reading one of them may fail later.
+pub fn quick_line<'a>(text: &'a str, places: &mut Vec<Place>) -> Result<(Head<'a>, End), Unread> {
+    read_line(text, places, |json, places| match find_events(json.rest(), json.at(), places) {
+        Some(octets) => {
+            json.pass(octets);
+            Ok(())
+        }
+        None => {
+            places.clear();
+            events(json, places)
+        }
+    })
+}
+
+fn read_line<'a>(
+    text: &'a str,
+    places: &mut Vec<Place>,
+    mut read_events: impl FnMut(&mut Json<'a>, &mut Vec<Place>) -> Result<(), Bad>,
+) -> Result<(Head<'a>, End), Unread> {
     places.clear();
     let text = text.trim_ascii_end();
     if !text.starts_with('{') {
@@ -75,7 +97,7 @@ pub fn line<'a>(text: &'a str, places: &mut Vec<Place>) -> Result<(Head<'a>, End
     let mut json = Json::new(text);
     let read = json.object(|key, json| match key {
         "v" => json.u64().map(|v| version = Some(v)),
-        "events" => events(json, places),
+        "events" => read_events(json, places),
         "end" => read_end(json).map(|e| end = Some(e)),
         other => head_field(&mut head, other, json),
     });
@@ -108,6 +130,7 @@ fn head_field<'a>(head: &mut Head<'a>, key: &str, json: &mut Json<'a>) -> Result
         "start_ns" => head.start_ns = json.u64()?,
         "seq" => head.seq = json.u64()?,
         "policy" => head.policy = json.string()?,
+        "loads" => head.loads = json.u64()?,
         "listener" => head.listener = json.string()?,
         "client" => head.client = address(json)?,
         "port" => head.port = u16::try_from(json.u64()?).map_err(|_| json.bad("a port"))?,
@@ -135,6 +158,59 @@ fn events(json: &mut Json<'_>, places: &mut Vec<Place>) -> Result<(), Bad> {
         places.push(Place { octets: from..json.at(), after_ns: event.after_ns, seq: event.seq });
         Ok(())
     })
+}
+
+/// How every event begins, as we write it. It cannot stand inside a string: there the quotes would have a `\`.
+const EVENT: &str = "{\"event\":\"";
+/// What comes behind the events, as we write it; for the same reason only there.
+const EVENTS_END: &str = "],\"end\":{\"after_ns\":";
+
+/// Finds the events of an array as we write it, which begins `text` at octet `base` of the line: the array's octets. `None`
+/// when it is written otherwise.
+fn find_events(text: &str, base: usize, places: &mut Vec<Place>) -> Option<usize> {
+    if text.starts_with("[]") {
+        return Some(2);
+    }
+    let bytes = text.as_bytes();
+    if bytes.first() != Some(&b'[') {
+        return None;
+    }
+    let end = memchr::memmem::rfind(bytes, EVENTS_END.as_bytes())?;
+    let mut at = 1;
+    while at < end {
+        let inner = bytes.get(at..end)?;
+        let (word, rest) = inner.strip_prefix(EVENT.as_bytes())?.split_at_checked(word_octets(inner)?)?;
+        debug_assert!(!word.is_empty());
+        let (after_ns, rest) = number(rest.strip_prefix(b"\",\"after_ns\":")?)?;
+        let (seq, _) = number(rest.strip_prefix(b",\"seq\":")?)?;
+        // The next begins behind a comma; the last one ends where the array does.
+        let next = match memchr::memmem::find(&inner[1..], EVENT.as_bytes()) {
+            Some(further) if inner.get(further) == Some(&b',') => at + 1 + further,
+            Some(_) => return None,
+            None => end + 1,
+        };
+        if bytes.get(next - 2) != Some(&b'}') || places.len() >= EVENTS_MAX {
+            return None;
+        }
+        places.push(Place { octets: base + at..base + next - 1, after_ns, seq });
+        at = next;
+    }
+    Some(end + 1)
+}
+
+/// Octets of the event's word, which are letters.
+fn word_octets(event: &[u8]) -> Option<usize> {
+    let octets = event.get(EVENT.len()..)?.iter().take(16).take_while(|b| b.is_ascii_lowercase()).count();
+    (octets > 0).then_some(octets)
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take(20).take_while(|b| b.is_ascii_digit()).count();
+    let mut value = 0u64;
+    for digit in text.get(..digits).filter(|d| !d.is_empty())? {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    Some((value, &text[digits..]))
 }
 
 /// Everything an event may have, until its word says what it is.
@@ -187,6 +263,11 @@ fn read_event<'a>(json: &mut Json<'a>) -> Result<Event<'a>, Bad> {
         "message" => What::Message(e.shape),
         "vrfy" => What::Vrfy { argument: text.ok_or(missing("\"argument\" of vrfy"))? },
         "reset" => What::Reset,
+        "shadow" => What::Shadow {
+            stage: text.ok_or(missing("\"name\" of shadow"))?,
+            change: e.how,
+            now: std::mem::take(&mut e.said.reply),
+        },
         "settled" => What::Settled { how: e.how, reply: std::mem::take(&mut e.said.reply) },
         _ => return Err(missing("an event that this program knows")),
     };
@@ -207,6 +288,11 @@ fn loose_field<'a>(e: &mut Loose<'a>, key: &str, json: &mut Json<'a>) -> Result<
         "delay_ms" => e.said.delay_ms = json.u64()?,
         "route" => e.said.route = json.string()?,
         "quarantine" => e.said.quarantine = json.string()?,
+        "points" => e.said.points = json.thousandths()?,
+        "added" => e.said.added = json.string()?,
+        "would" => e.said.would = json.string()?,
+        "guard" => e.said.guard = json.string()?,
+        "prior" => e.said.prior = json.string()?,
         "tags" => e.said.tags = json.string()?,
         "exists" => e.exists = Some(json.flag()?),
         "extended" => e.extended = json.flag()?,
@@ -236,6 +322,7 @@ fn loose_field<'a>(e: &mut Loose<'a>, key: &str, json: &mut Json<'a>) -> Result<
         }
         "flag" => e.told = Some(Told::Flag(json.flag()?)),
         "number" => e.told = Some(Told::Number(json.i64()?)),
+        "score" => e.told = Some(Told::Score(json.thousandths()?)),
         "text" => e.told = Some(Told::Text(json.string()?)),
         "ip" => e.told = Some(Told::Ip(address(json)?)),
         _ => json.skip()?,

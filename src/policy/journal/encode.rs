@@ -8,6 +8,7 @@ use super::json::{push_number, push_string};
 use crate::base::body::BodyShape;
 use crate::base::envelope::BodyType;
 use crate::policy::state::Load;
+use crate::policy::value::show_thousandths;
 
 /// Version of the format, in every line.
 pub const VERSION: u64 = 1;
@@ -23,6 +24,7 @@ pub fn begin(head: &Head<'_>, out: &mut Vec<u8>) {
     number(out, "start_ns", head.start_ns);
     number(out, "seq", head.seq);
     text(out, "policy", &head.policy);
+    number_unless_zero(out, "loads", head.loads);
     text(out, "listener", &head.listener);
     key(out, "client");
     // Addresses are shown without characters that need an escape.
@@ -84,6 +86,10 @@ fn what(out: &mut Vec<u8>, what: &What<'_>) {
                     key(out, "number");
                     out.extend_from_slice(n.to_string().as_bytes());
                 }
+                Some(Told::Score(n)) => {
+                    key(out, "score");
+                    out.extend_from_slice(show_thousandths(*n).as_bytes());
+                }
                 Some(Told::Text(t)) => text(out, "text", t),
                 Some(Told::Ip(ip)) => text(out, "ip", &Text::Owned(ip.to_string())),
             }
@@ -129,6 +135,11 @@ fn what(out: &mut Vec<u8>, what: &What<'_>) {
         What::Message(shape) => push_shape(out, shape),
         What::Vrfy { argument } => text(out, "argument", argument),
         What::Refused | What::Reset => {}
+        What::Shadow { stage, change, now } => {
+            text(out, "name", stage);
+            text(out, "how", change);
+            text_unless_empty(out, "reply", now);
+        }
         What::Settled { how, reply } => {
             text(out, "how", how);
             text_unless_empty(out, "reply", reply);
@@ -172,6 +183,14 @@ fn push_said(out: &mut Vec<u8>, said: &Said<'_>) {
     text_unless_empty(out, "route", &said.route);
     text_unless_empty(out, "quarantine", &said.quarantine);
     text_unless_empty(out, "tags", &said.tags);
+    if said.points != 0 {
+        key(out, "points");
+        out.extend_from_slice(show_thousandths(said.points).as_bytes());
+    }
+    text_unless_empty(out, "added", &said.added);
+    text_unless_empty(out, "would", &said.would);
+    text_unless_empty(out, "guard", &said.guard);
+    text_unless_empty(out, "prior", &said.prior);
 }
 
 fn push_tls(out: &mut Vec<u8>, tls: &Tls<'_>) {

@@ -31,6 +31,8 @@ pub struct Head<'a> {
     pub seq: u64,
     /// Version of the policy that decided; empty when none did.
     pub policy: Text<'a>,
+    /// How often the policy had been loaded anew in the run.
+    pub loads: u64,
     /// The listener as the policy calls it.
     pub listener: Text<'a>,
     /// Address of the client.
@@ -55,6 +57,7 @@ impl Default for Head<'_> {
             start_ns: 0,
             seq: 0,
             policy: Cow::Borrowed(""),
+            loads: 0,
             listener: Cow::Borrowed("mx"),
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 0,
@@ -158,6 +161,15 @@ pub enum What<'a> {
     },
     /// The transaction was given up or is over.
     Reset,
+    /// The shadow policy decided otherwise; told behind what it is about.
+    Shadow {
+        /// The stage.
+        stage: Text<'a>,
+        /// How the decision differs.
+        change: Text<'a>,
+        /// What it says.
+        now: Text<'a>,
+    },
     /// What became of the message.
     Settled {
         /// `queued`, `delivered`, `discarded`, `refused` …
@@ -174,6 +186,8 @@ pub enum Told<'a> {
     Flag(bool),
     /// A number.
     Number(i64),
+    /// A number with decimals, in thousandths.
+    Score(i64),
     /// Text.
     Text(Text<'a>),
     /// An address.
@@ -186,6 +200,7 @@ impl Told<'_> {
         match self {
             Told::Flag(b) => Given::Flag(*b),
             Told::Number(n) => Given::Number(*n),
+            Told::Score(n) => Given::Score(*n),
             Told::Text(t) => Given::Text(t.to_string()),
             Told::Ip(ip) => Given::Ip(*ip),
         }
@@ -196,6 +211,7 @@ impl Told<'_> {
             Given::Unknown => return None,
             Given::Flag(b) => Told::Flag(*b),
             Given::Number(n) => Told::Number(*n),
+            Given::Score(n) => Told::Score(*n),
             Given::Text(t) => Told::Text(Cow::Borrowed(t)),
             Given::Ip(ip) => Told::Ip(*ip),
         })
@@ -234,6 +250,16 @@ pub struct Said<'a> {
     pub quarantine: Text<'a>,
     /// Header fields that rules put on top of the message, one a line.
     pub tags: Text<'a>,
+    /// The score after it, in thousandths, where it added to it or hangs on it.
+    pub points: i64,
+    /// Points that rules added, one rule a line.
+    pub added: Text<'a>,
+    /// What rules that only observe would have done, one a line.
+    pub would: Text<'a>,
+    /// A guard that made its rule observe, or act again.
+    pub guard: Text<'a>,
+    /// What was remembered from before the run and had a part in it, one entry a line.
+    pub prior: Text<'a>,
 }
 
 impl<'a> Said<'a> {
@@ -250,7 +276,10 @@ impl<'a> Said<'a> {
 impl What<'_> {
     /// Whether the policy is asked.
     pub fn is_asked(&self) -> bool {
-        !matches!(self, What::Fact { .. } | What::Tls(_) | What::Refused | What::Reset | What::Settled { .. })
+        !matches!(
+            self,
+            What::Fact { .. } | What::Tls(_) | What::Refused | What::Reset | What::Settled { .. } | What::Shadow { .. }
+        )
     }
     /// Its word in the line.
     pub fn word(&self) -> &'static str {
@@ -269,6 +298,7 @@ impl What<'_> {
             What::Vrfy { .. } => "vrfy",
             What::Reset => "reset",
             What::Settled { .. } => "settled",
+            What::Shadow { .. } => "shadow",
         }
     }
 }

@@ -44,6 +44,15 @@ impl<'a> Json<'a> {
     pub fn at(&self) -> usize {
         self.at
     }
+    /// The text from here on.
+    pub fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+    /// Goes on so many octets further; the caller has looked at them.
+    pub fn pass(&mut self, octets: usize) {
+        self.at += octets;
+        debug_assert!(self.text.is_char_boundary(self.at));
+    }
     /// An error at this place.
     pub fn bad(&self, expected: &'static str) -> Bad {
         Bad { at: self.at, expected }
@@ -169,6 +178,17 @@ impl<'a> Json<'a> {
         let negative = self.take(b'-');
         let value = i64::try_from(self.u64()?).map_err(|_| self.bad("a number below 2^63"))?;
         Ok(if negative { -value } else { value })
+    }
+
+    /// Reads a number with at most three decimals, as thousandths.
+    pub fn thousandths(&mut self) -> Result<i64, Bad> {
+        self.blank();
+        let rest = &self.text[self.at..];
+        let len = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, '-' | '.')).unwrap_or(rest.len());
+        let value = crate::policy::value::parse_thousandths(&rest[..len]);
+        let value = value.ok_or(self.bad("a number with at most three decimals"))?;
+        self.at += len;
+        Ok(value)
     }
 
     /// Reads `true` or `false`.

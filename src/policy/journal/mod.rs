@@ -19,7 +19,7 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{End, Place, Unread, event as read_event, line as read_line};
+pub use decode::{End, Place, Unread, event as read_event, line as read_line, quick_line};
 pub use encode::{VERSION, begin, end, event as write_event};
 pub use event::{Event, Head, Headers, Said, Text, Tls, Told, What};
 pub use headers::Keep;

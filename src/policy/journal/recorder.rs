@@ -125,6 +125,14 @@ impl Recorder {
         encode::event(&Event { after_ns, seq, what, said }, &mut self.out);
     }
 
+    /// The part as it would be written if it ended now.
+    pub fn so_far(&self) -> Vec<u8> {
+        let after_ns = self.last.as_nanos().saturating_sub(self.opened.as_nanos());
+        let mut out = self.out.clone();
+        encode::end(after_ns, self.run.next().saturating_sub(self.part_seq), true, &mut out);
+        out
+    }
+
     /// Ends the part and hands it over.
     pub fn end(&mut self, more: bool) {
         let after_ns = self.last.as_nanos().saturating_sub(self.opened.as_nanos());
@@ -155,6 +163,9 @@ fn hidden<'a>(what: What<'a>, scrub: &Scrub) -> What<'a> {
         What::Probe { to } => What::Probe { to: scrub.address(&to) },
         What::Rcpt { to, exists } => What::Rcpt { to: scrub.address(&to), exists },
         What::Vrfy { argument } => What::Vrfy { argument: scrub.text(&argument) },
+        What::Shadow { stage, change, now } => {
+            What::Shadow { stage, change, now: now.split(':').next().unwrap_or_default().to_owned().into() }
+        }
         // The code stays; the text may name anybody.
         What::Settled { how, reply } => What::Settled { how, reply: reply.chars().take(3).collect::<String>().into() },
         other => other,

@@ -34,6 +34,7 @@ fn told() -> impl Strategy<Value = Told<'static>> {
     prop_oneof![
         any::<bool>().prop_map(Told::Flag),
         (-1_000_000i64..i64::MAX).prop_map(Told::Number),
+        (-1_000_000_000i64..1_000_000_000).prop_map(Told::Score),
         text().prop_map(Told::Text),
         ip().prop_map(Told::Ip),
     ]
@@ -66,20 +67,15 @@ fn what() -> impl Strategy<Value = What<'static>> {
         text().prop_map(|argument| What::Vrfy { argument }),
         Just(What::Reset),
         (text(), text()).prop_map(|(how, reply)| What::Settled { how, reply }),
+        (text(), text(), text()).prop_map(|(stage, change, now)| What::Shadow { stage, change, now }),
     ]
 }
 
 fn said() -> impl Strategy<Value = Said<'static>> {
-    (text(), text(), text(), text(), any::<u64>(), (text(), text(), text())).prop_map(
-        |(verdict, rule, reply, reason, delay_ms, (route, quarantine, tags))| Said {
-            verdict,
-            rule,
-            reply,
-            reason,
-            delay_ms,
-            route,
-            quarantine,
-            tags,
+    let more = (-1_000_000_000i64..1_000_000_000, text(), text(), text(), text());
+    (text(), text(), text(), text(), any::<u64>(), (text(), text(), text()), more).prop_map(
+        |(verdict, rule, reply, reason, delay_ms, (route, quarantine, tags), (points, added, would, guard, prior))| {
+            Said { verdict, rule, reply, reason, delay_ms, route, quarantine, tags, points, added, would, guard, prior }
         },
     )
 }
@@ -96,7 +92,23 @@ fn head() -> impl Strategy<Value = Head<'static>> {
     (text(), text(), any::<(u64, u64, u64, u64, u16, bool)>(), ip(), prop::option::of(tls()), missing, (text(), text()))
         .prop_map(
             |(run, session, (part, at_ms, start_ns, seq, port, hashed), client, tls, missing, (policy, listener))| {
-                Head { run, session, part, at_ms, start_ns, seq, policy, listener, client, port, tls, hashed, missing }
+                let loads = port.into();
+                Head {
+                    run,
+                    session,
+                    part,
+                    at_ms,
+                    start_ns,
+                    seq,
+                    policy,
+                    loads,
+                    listener,
+                    client,
+                    port,
+                    tls,
+                    hashed,
+                    missing,
+                }
             },
         )
 }
@@ -120,6 +132,10 @@ proptest! {
         prop_assert_eq!(read_end, end);
         let read: Vec<Event<'_>> = places.iter().map(|p| read_event(&line, p).unwrap()).collect();
         prop_assert_eq!(&read, &events);
+        // The one that only finds events finds the same.
+        let mut found = Vec::new();
+        let quick = quick_line(&line, &mut found).map_err(|e| TestCaseError::fail(format!("{e}: {line}")))?;
+        prop_assert_eq!((quick, &found), ((read_head, read_end), &places));
         // The naive twin: any reader of JSON reads it.
         prop_assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
     }
@@ -132,6 +148,25 @@ proptest! {
             at -= 1;
         }
         prop_assert_eq!(read_line(&whole[..at], &mut Vec::new()).unwrap_err(), Unread::Torn);
+        prop_assert_eq!(quick_line(&whole[..at], &mut Vec::new()).unwrap_err(), Unread::Torn);
+    }
+
+    /// A damaged octet: what is found is read or not, and nothing panics.
+    #[test]
+    fn a_damaged_line_is_read_or_not(
+        events in prop::collection::vec(event(), 0..4),
+        at in any::<prop::sample::Index>(),
+        octet in "[ -~]",
+    ) {
+        let mut whole = line(&Head::default(), &events, &End::default());
+        let at = at.index(whole.len());
+        if whole.is_char_boundary(at) && whole.is_char_boundary(at + 1) {
+            whole.replace_range(at..at + 1, &octet);
+        }
+        let mut places = Vec::new();
+        if quick_line(&whole, &mut places).is_ok() {
+            let _ = places.iter().filter_map(|p| read_event(&whole, p)).count();
+        }
     }
 }
 

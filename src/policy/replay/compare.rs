@@ -52,6 +52,8 @@ pub struct Seen<'a> {
     pub sender: &'a str,
     /// The recipient, at `probe` and `rcpt`; else the last one that passed, or empty.
     pub rcpt: &'a str,
+    /// Message-ID of the message, from its header section on, where it was kept.
+    pub message_id: &'a str,
     /// The event's word: the stage, or `probe`.
     pub stage: &'static str,
     /// As recorded.
@@ -85,9 +87,25 @@ pub fn compare(old: &Said<'_>, new: &Said<'_>) -> Change {
             }
         }
         (true, true) if old.verdict != new.verdict && !old.rule.is_empty() => Change::Detail,
-        _ if old.rule.is_empty() || old == new => Change::Same,
+        _ if old.rule.is_empty() || same(old, new) => Change::Same,
         _ => Change::Detail,
     }
+}
+
+/// Whether both say the same. What was remembered from before the run is input, not decision.
+fn same(old: &Said<'_>, new: &Said<'_>) -> bool {
+    let said = |s: &Said<'_>| (s.delay_ms, s.points);
+    said(old) == said(new)
+        && old.verdict == new.verdict
+        && old.rule == new.rule
+        && old.reply == new.reply
+        && old.reason == new.reason
+        && old.route == new.route
+        && old.quarantine == new.quarantine
+        && old.tags == new.tags
+        && old.added == new.added
+        && old.would == new.would
+        && old.guard == new.guard
 }
 
 fn code<'s>(said: &'s Said<'_>) -> &'s str {

@@ -10,6 +10,7 @@ use crate::base::time::{Instant, WallTime};
 use crate::policy::decision::Decision;
 use crate::policy::journal::{Event, Head, Headers, Said, Tls, What, section, withheld};
 use crate::policy::limits::Limits;
+use crate::policy::memory::Prior;
 use crate::policy::recording::said;
 use crate::policy::rules::Policy;
 use crate::policy::session::{Authentication, Session};
@@ -37,7 +38,7 @@ enum Closed {
 }
 
 /// What the visitor must know, and what the playing needs.
-pub(super) struct Live {
+pub(in crate::policy) struct Live {
     session: Session,
     opened: Instant,
     at_ms: u64,
@@ -46,6 +47,7 @@ pub(super) struct Live {
     helo: String,
     sender: String,
     rcpt: String,
+    message_id: String,
     closed: Closed,
     /// Stage and rule that closed it.
     stopped_by: (&'static str, String),
@@ -55,51 +57,100 @@ pub(super) struct Live {
     last_refused: bool,
     /// The header section of the message, as far as it was kept.
     section: Vec<u8>,
-    /// Facts that come by lookups and may still be told.
-    ptr_missing: bool,
+    /// Stages of the trace that the visitor has heard of, when it hears of them.
+    explained: Option<usize>,
+}
+
+/// Buffers of a session that is over, empty.
+#[derive(Default)]
+pub(in crate::policy) struct Spare {
+    state: [String; 5],
+    texts: [String; 6],
+    section: Vec<u8>,
+    listener: Option<Arc<str>>,
 }
 
 impl Live {
-    pub(super) fn new(head: &Head<'_>, policy: &Arc<Policy>, limits: &Arc<Limits>) -> Live {
+    /// A session that begins as the line says; buffers of one that is over are used again.
+    pub(in crate::policy) fn new(head: &Head<'_>, policy: &Arc<Policy>, limits: &Arc<Limits>, spare: Spare) -> Live {
         let opened = Instant::from_nanos(head.start_ns);
-        let wall = WallTime::from_millis(head.at_ms);
+        let listener = spare.listener.filter(|known| **known == *head.listener);
         let client = ClientFacts {
             client: SocketAddr::new(head.client, head.port),
-            listener: (&*head.listener).into(),
+            listener: listener.unwrap_or_else(|| (&*head.listener).into()),
             tls: head.tls.as_ref().map(tls),
         };
+        let wall = WallTime::from_millis(head.at_ms);
         let mut session = Session::new(policy.clone(), limits.clone(), client, opened, wall);
+        session.load = head.loads;
+        session.state.give_buffers(spare.state);
         for name in &head.missing {
             session.state.missing.add(name);
         }
-        session.state.missing.add("client.ptr"); // until the line tells it
+        session.state.missing.miss_unasked(); // until the line tells it
         if head.hashed {
             session.state.missing.mask_persons();
         }
+        let [mut name, helo, sender, rcpt, message_id, stopped_by] = spare.texts;
+        name.push_str(&head.session);
         Live {
             session,
             opened,
             at_ms: head.at_ms,
-            name: head.session.to_string(),
+            name,
             client: head.client,
-            helo: String::new(),
-            sender: String::new(),
-            rcpt: String::new(),
+            helo,
+            sender,
+            rcpt,
+            message_id,
             closed: Closed::Nothing,
-            stopped_by: ("", String::new()),
+            stopped_by: ("", stopped_by),
             passed: (0, 0),
             last_refused: false,
-            section: Vec::new(),
-            ptr_missing: true,
+            section: spare.section,
+            explained: None,
         }
+    }
+
+    /// The connection is closed: what the session held comes back, its buffers are for another one.
+    pub(super) fn over(mut self) -> Spare {
+        let mut texts = [self.name, self.helo, self.sender, self.rcpt, self.message_id, self.stopped_by.1];
+        texts.iter_mut().for_each(String::clear);
+        self.section.clear();
+        Spare {
+            state: self.session.state.take_buffers(),
+            texts,
+            section: self.section,
+            listener: Some(self.session.state.peer.facts.listener.clone()),
+        }
+    }
+
+    /// The session's id.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn gather_demand(&mut self, ledger: &Arc<Mutex<Ledger>>) {
         self.session.demand = Some(Box::new(Demand::new(ledger.clone())));
     }
 
+    /// Tells the visitor how decisions come about.
+    pub(super) fn explain(&mut self) {
+        self.session.explain();
+        self.explained = Some(0);
+    }
+
     /// Plays an event.
-    pub(super) fn play(&mut self, event: &Event<'_>, visitor: &mut impl Visitor) {
+    pub(in crate::policy) fn play(&mut self, event: &Event<'_>, visitor: &mut impl Visitor) {
+        let prior = event.said.as_ref().map_or("", |said| &said.prior);
+        if !prior.is_empty() {
+            self.session.state.priors = prior.lines().filter_map(Prior::parse).collect();
+        }
+        self.play_known(event, visitor);
+        self.session.state.priors.clear();
+    }
+
+    fn play_known(&mut self, event: &Event<'_>, visitor: &mut impl Visitor) {
         let now = self.opened + Duration::from_nanos(event.after_ns);
         self.follow(&event.what);
         if !self.reaches(&event.what) {
@@ -113,7 +164,9 @@ impl Live {
                 self.passed = (self.passed.0.saturating_sub(1), self.passed.1.saturating_sub(1));
                 self.session.recipient_refused();
             }
-            What::Settled { how, .. } => {
+            What::Shadow { .. } => {}
+            What::Settled { how, reply } => {
+                self.session.learn_settled(how, reply);
                 if let (true, Some(demand)) = (is_taken(how), &mut self.session.demand) {
                     demand.taken();
                 }
@@ -171,7 +224,13 @@ impl Live {
             What::Mail { sender, .. } => {
                 put(&mut self.sender, sender);
                 self.rcpt.clear();
+                self.message_id.clear();
                 self.passed = (0, 0);
+            }
+            What::Data(headers) => {
+                let id =
+                    headers.fields.iter().find(|(name, _)| name == "message-id").and_then(|(_, text)| text.as_deref());
+                put(&mut self.message_id, id.unwrap_or_default());
             }
             What::Probe { to } | What::Rcpt { to, .. } => put(&mut self.rcpt, to),
             _ => {}
@@ -221,16 +280,31 @@ impl Live {
         }
         match &event.what {
             What::Settled { how, .. } => visitor.settled(&self.seen(event, old, None, None), how),
-            what if what.is_asked() => visitor.decision(&self.seen(event, old, None, None)),
+            what if what.is_asked() => {
+                visitor.decision(&self.seen(event, old, None, None));
+                self.tell_trace(event, old, None, None, visitor);
+            }
             _ => {}
         }
     }
 
+    /// Tells what was judged since it was told last.
+    fn tell_trace(
+        &mut self,
+        event: &Event<'_>,
+        old: &Said<'_>,
+        new: Option<&Said<'_>>,
+        doubt: Option<(&str, &str)>,
+        visitor: &mut impl Visitor,
+    ) {
+        let Some(heard) = self.explained else { return };
+        let stages = self.session.trace().map_or(&[][..], |trace| &trace.stages);
+        visitor.explained(&self.seen(event, old, new, doubt), stages.get(heard..).unwrap_or_default());
+        self.explained = Some(stages.len());
+    }
+
     fn fact(&mut self, name: &str, value: Given) {
-        if self.ptr_missing && name == "client.ptr" {
-            self.session.state.missing.remove("client.ptr");
-            self.ptr_missing = false;
-        }
+        self.session.state.missing.remove(name);
         // A fact that this version does not have or that has another type now: then no rule asks for it.
         let _ = self.session.set_fact(name, value);
     }
@@ -250,6 +324,7 @@ impl Live {
                 self.session.state.missing.settle();
                 let passed = Said::passed_by_default();
                 visitor.decision(&self.seen(event, &passed, Some(&passed), None));
+                self.tell_trace(event, &passed, Some(&passed), None, visitor);
             }
             (None, false) => {
                 self.session.state.missing.add("rcpt.exists");
@@ -277,12 +352,13 @@ impl Live {
         let old = event.said.as_ref().unwrap_or(&default);
         let doubt = self.session.state.missing.take_doubt().map(|doubt| {
             let rule = policy.rules().get(doubt.rule as usize).map_or("default", |r| &*r.name);
-            (rule, doubt.fact.map_or("a header field", |fact| fact.row().name))
+            (rule, doubt.word())
         });
         if let Some(demand) = &mut self.session.demand {
             demand.decided(self.opened + Duration::from_nanos(event.after_ns), new.passes(), old.passes());
         }
         visitor.decision(&self.seen(event, old, Some(&new), doubt));
+        self.tell_trace(event, old, Some(&new), doubt, visitor);
         self.go_on(&event.what, old, &new);
     }
 
@@ -305,7 +381,9 @@ impl Live {
             _ => Closed::Nothing,
         };
         self.closed = self.closed.max(level);
-        self.stopped_by = (what.word(), new.rule.to_string());
+        self.stopped_by.0 = what.word();
+        self.stopped_by.1.clear();
+        self.stopped_by.1.push_str(&new.rule);
     }
 
     fn seen<'a>(
@@ -322,6 +400,7 @@ impl Live {
             helo: &self.helo,
             sender: &self.sender,
             rcpt: &self.rcpt,
+            message_id: &self.message_id,
             stage: event.what.word(),
             old,
             new,

@@ -10,6 +10,7 @@
 mod compare;
 mod diff;
 mod live;
+mod story;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -17,14 +18,16 @@ mod top;
 
 pub use compare::{Change, Seen, compare};
 pub use diff::{Diff, Example, Flow, Tally, Touched};
+pub use story::explain;
 pub use timeline::{Bucket, Timeline};
 pub use top::Top;
 
-use super::journal::{End, Place, Unread, read_event, read_line};
+use super::journal::{End, Place, Unread, quick_line, read_event};
 use super::limits::Limits;
 use super::rules::Policy;
+use super::trace::StageTrace;
 use super::tune::Ledger;
-use live::Live;
+pub(in crate::policy) use live::{Live, Spare};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -32,12 +35,19 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Sessions that are over whose buffers are kept, at most.
+const SPARE_MAX: usize = 1024;
+
 /// Hears of what is played.
 pub trait Visitor {
     /// A decision, as recorded and as the policy says now.
     fn decision(&mut self, seen: &Seen<'_>);
+    /// How a decision of the session that is explained came about: stages that were judged for it, none when nothing was.
+    fn explained(&mut self, _seen: &Seen<'_>, _stages: &[StageTrace]) {}
     /// What became of a message that passed both times, in words of the settlement.
     fn settled(&mut self, _seen: &Seen<'_>, _how: &str) {}
+    /// A session is over.
+    fn ended(&mut self, _session: &str) {}
     /// A session, or a part of it, begins.
     fn began(&mut self, _at_ms: u64, _policy: &str) {}
 }
@@ -61,7 +71,7 @@ pub struct Counts {
     pub foreign: u64,
     /// Lines of a newer format.
     pub newer: u64,
-    /// Lines with something wrong in them.
+    /// Lines, and events in lines, with something wrong in them.
     pub bad: u64,
     /// Parts whose beginnings are not in the journal; they are not played.
     pub orphans: u64,
@@ -85,6 +95,8 @@ pub struct Replay<'j> {
     window_ms: u64,
     /// Where the demand on limits is gathered, when somebody wants it.
     demand: Option<Arc<Mutex<Ledger>>>,
+    /// The session whose decisions are explained.
+    explained: Option<String>,
     run: Option<Run<'j>>,
     lines: u64,
     counts: Counts,
@@ -100,20 +112,22 @@ struct Run<'j> {
     lines: Vec<Option<Line<'j>>>,
     free: Vec<usize>,
     /// Sessions between two of their parts.
-    between: HashMap<String, (u64, Live)>,
+    between: HashMap<String, (u64, Box<Live>)>,
+    /// Buffers of sessions that are over, and places of their events.
+    spare: Vec<Spare>,
+    spare_places: Vec<Vec<Place>>,
     newest_ms: u64,
     played: u64,
 }
 
 struct Line<'j> {
     text: Cow<'j, str>,
-    places: Box<[Place]>,
+    places: Vec<Place>,
     at: usize,
     seq: u64,
     at_ms: u64,
     end: End,
-    live: Live,
-    session: String,
+    live: Box<Live>,
     part: u64,
     /// Whether what the part before left has been taken over.
     joined: bool,
@@ -145,6 +159,7 @@ impl<'j> Replay<'j> {
             keys_max,
             window_ms,
             demand: None,
+            explained: None,
             run: None,
             lines: 0,
             counts: Counts::default(),
@@ -159,6 +174,11 @@ impl<'j> Replay<'j> {
     /// Lets every limit pass and gathers what is asked of it.
     pub fn with_demand(mut self, ledger: Arc<Mutex<Ledger>>) -> Replay<'j> {
         self.demand = Some(ledger);
+        self
+    }
+    /// Explains the decisions of this session to the visitor.
+    pub fn with_explained(mut self, session: &str) -> Replay<'j> {
+        self.explained = Some(session.to_owned());
         self
     }
     /// What was read so far.
@@ -206,7 +226,7 @@ impl<'j> Replay<'j> {
     }
 
     fn read(&mut self, line: Cow<'j, str>, visitor: &mut impl Visitor) -> Result<(), Unread> {
-        let (head, end) = read_line(&line, &mut self.places)?;
+        let (head, end) = quick_line(&line, &mut self.places)?;
         if self.run.as_ref().is_none_or(|run| run.id != head.run) {
             // A new run forgets what limits had counted, as the server's start did.
             self.finish(visitor);
@@ -214,21 +234,26 @@ impl<'j> Replay<'j> {
             self.run = Some(Run::new(&head.run, self.keys_max));
         }
         let Some(run) = &mut self.run else { return Ok(()) };
-        let (seq, at_ms, session, part) = (head.seq, head.at_ms, head.session.to_string(), head.part);
+        let (seq, at_ms, part) = (head.seq, head.at_ms, head.part);
         let ended_ms = at_ms.saturating_add(end.after_ns / 1_000_000);
         let begun_ms = at_ms.saturating_add(self.places.first().map_or(0, |p| p.after_ns) / 1_000_000);
         self.counts.late += u64::from(seq < run.played);
-        let mut live = Live::new(&head, &self.policy, &run.limits);
+        let spare = run.spare.pop().unwrap_or_default();
+        let mut live = Box::new(Live::new(&head, &self.policy, &run.limits, spare));
         if let Some(ledger) = &self.demand {
             live.gather_demand(ledger);
+        }
+        if self.explained.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&head.session)) {
+            live.explain();
         }
         if part == 0 {
             self.counts.sessions += 1;
             visitor.began(begun_ms, &head.policy);
         }
         drop(head);
-        let places = std::mem::take(&mut self.places).into_boxed_slice();
-        run.add(Line { text: line, places, at: 0, seq, at_ms, end, live, session, part, joined: false, orphan: false });
+        let spare = run.spare_places.pop().unwrap_or_default();
+        let places = std::mem::replace(&mut self.places, spare);
+        run.add(Line { text: line, places, at: 0, seq, at_ms, end, live, part, joined: false, orphan: false });
         run.newest_ms = run.newest_ms.max(ended_ms);
         let until = run.newest_ms.saturating_sub(self.window_ms);
         run.play(until, visitor, &mut self.counts);
@@ -246,6 +271,8 @@ impl<'j> Run<'j> {
             lines: Vec::new(),
             free: Vec::new(),
             between: HashMap::new(),
+            spare: Vec::new(),
+            spare_places: Vec::new(),
             newest_ms: 0,
             played: 0,
         }
@@ -274,7 +301,7 @@ impl<'j> Run<'j> {
             let others = self.next.peek().map_or(u64::MAX, |Reverse((seq, _))| *seq);
             if line.part > 0 && !line.joined {
                 line.joined = true;
-                match self.between.remove(&line.session) {
+                match self.between.remove(line.live.name()) {
                     Some((part, live)) if part == line.part => line.live = live,
                     _ => {
                         counts.orphans += 1;
@@ -294,25 +321,37 @@ impl<'j> Run<'j> {
                 first = false;
                 self.played = seq;
                 let Some(place) = line.places.get(line.at) else {
-                    self.close(slot);
+                    self.close(slot, visitor);
                     break;
                 };
                 line.at += 1;
-                counts.events += 1;
-                // The reader has read it once already.
-                if let Some(event) = read_event(&line.text, place) {
-                    line.live.play(&event, visitor);
+                match read_event(&line.text, place) {
+                    Some(event) => {
+                        counts.events += 1;
+                        line.live.play(&event, visitor);
+                    }
+                    // The line was only looked through.
+                    None => counts.bad += 1,
                 }
             }
         }
     }
 
     /// The line is at its end: leases come back, or the session waits for its next part.
-    fn close(&mut self, slot: usize) {
+    fn close(&mut self, slot: usize, visitor: &mut impl Visitor) {
         let Some(line) = self.lines[slot].take() else { return };
         self.free.push(slot);
+        let live = line.live;
+        if self.spare_places.len() < SPARE_MAX {
+            self.spare_places.push(line.places);
+        }
         if line.end.more && !line.orphan {
-            self.between.insert(line.session, (line.part + 1, line.live));
+            self.between.insert(live.name().to_owned(), (line.part + 1, live));
+            return;
+        }
+        visitor.ended(live.name());
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(live.over());
         }
     }
 }

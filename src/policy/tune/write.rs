@@ -4,6 +4,8 @@
 
 use super::propose::Proposal;
 use crate::policy::limit::Counts;
+use crate::policy::score::signed;
+use crate::policy::value::parse_thousandths;
 use std::fmt;
 use toml_edit::{DocumentMut, Item, Value};
 
@@ -12,7 +14,7 @@ use toml_edit::{DocumentMut, Item, Value};
 pub enum Unwritten {
     /// It is no TOML; what the reader said.
     Syntax(String),
-    /// This limit has no table `[limit.NAME]` with the key.
+    /// This limit, rule or threshold has no table with the key.
     NoKey(String, &'static str),
 }
 
@@ -21,7 +23,7 @@ impl fmt::Display for Unwritten {
         match self {
             Unwritten::Syntax(error) => write!(f, "the policy file cannot be read: {error}"),
             Unwritten::NoKey(limit, key) => {
-                write!(f, "the policy file has no `{key}` in [limit.{limit}]; expected it there; write it by hand")
+                write!(f, "the policy file has no `{key}` where `{limit}` should have it; write it by hand")
             }
         }
     }
@@ -51,6 +53,66 @@ pub fn write(source: &str, proposals: &[Proposal]) -> Result<String, Unwritten> 
         }
     }
     Ok(document.to_string())
+}
+
+/// New points of rules and a new threshold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescored {
+    /// Names of rules and their points in percent of what they are.
+    pub percent: Vec<(String, i64)>,
+    /// Stage, key and value in thousandths.
+    pub threshold: Option<(&'static str, &'static str, i64)>,
+}
+
+/// The text of the policy file with new points and a new threshold. Points that a fact or function says cannot be scaled and
+/// stay; the names of their rules come back.
+pub fn write_scores(source: &str, new: &Rescored) -> Result<(String, Vec<String>), Unwritten> {
+    let mut document: DocumentMut =
+        source.parse().map_err(|e: toml_edit::TomlError| Unwritten::Syntax(e.to_string()))?;
+    let mut left = Vec::new();
+    for (name, percent) in &new.percent {
+        let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
+        let rule =
+            rules.and_then(|rules| rules.iter_mut().find(|r| r.get("name").and_then(Item::as_str) == Some(name)));
+        let missing = || Unwritten::NoKey(name.clone(), "then");
+        let then = rule.and_then(|r| r.get_mut("then")).and_then(Item::as_value_mut).ok_or_else(missing)?;
+        let changed = match then {
+            Value::Array(outcomes) => outcomes.iter_mut().map(|one| usize::from(rescore(one, *percent))).sum(),
+            one => usize::from(rescore(one, *percent)),
+        };
+        if changed == 0 {
+            left.push(name.clone());
+        }
+    }
+    if let Some((stage, key, value)) = new.threshold {
+        let missing = || Unwritten::NoKey(format!("threshold.{stage}"), key);
+        let table = document.get_mut("threshold").and_then(|t| t.get_mut(stage)).ok_or_else(missing)?;
+        let slot = table.get_mut(key).and_then(Item::as_value_mut).ok_or_else(missing)?;
+        let mut value = match value % 1000 {
+            0 => Value::from(value / 1000),
+            _ => Value::from(value as f64 / 1000.0),
+        };
+        *value.decor_mut() = slot.decor().clone();
+        *slot = value;
+    }
+    Ok((document.to_string(), left))
+}
+
+/// `score +4.5 reason` with other points, to a tenth; whether it was one.
+fn rescore(outcome: &mut Value, percent: i64) -> bool {
+    let Some(text) = outcome.as_str() else { return false };
+    let Some(rest) = text.trim_start().strip_prefix("score ") else { return false };
+    let rest = rest.trim_start();
+    let (word, reason) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+    let Some(points) = parse_thousandths(word) else { return false };
+    let scaled = points.saturating_mul(percent) / 100;
+    // Nothing is no score: a tenth of a point says that the rule was weighed and found light.
+    let tenths = (scaled as f64 / 100.0).round() as i64 * 100;
+    let tenths = if tenths == 0 { 100 * points.signum() } else { tenths };
+    let mut new = Value::from(format!("score {}{reason}", signed(tenths)));
+    *new.decor_mut() = outcome.decor().clone();
+    *outcome = new;
+    true
 }
 
 /// Octets are written in MiB when they are that many.
@@ -114,5 +176,20 @@ mod tests {
         let gone = write(source, &[proposal("c", Counts::Message, 1, None)]).unwrap_err();
         assert_eq!(gone, Unwritten::NoKey("c".into(), "rate"));
         assert!(matches!(write("[", &[]), Err(Unwritten::Syntax(_))));
+    }
+
+    #[test]
+    fn points_and_thresholds_are_written_in_place() {
+        let source = "[threshold.message] # when\nreject = 12 # high\n[[rule]]\nname = 'a'\nthen = 'score +4 odd name' # why\n\
+                      [[rule]]\nname = 'b'\nthen = [\n  \"tag \\\"X: y\\\"\",\n  \"score -2.5\",\n]\n[[rule]]\nname = 'c'\nthen = \"score dnsbl('zen')\"\n";
+        let percent = [("a", 150), ("b", 50), ("c", 200)].map(|(n, p)| (n.to_owned(), p)).to_vec();
+        let new = Rescored { percent, threshold: Some(("message", "reject", 9500)) };
+        let (text, left) = write_scores(source, &new).unwrap();
+        assert_eq!(left, ["c"]);
+        let expected =
+            source.replace("reject = 12", "reject = 9.5").replace("'score +4 odd name'", "\"score +6 odd name\"");
+        assert_eq!(text, expected.replace("score -2.5", "score -1.3"));
+        let gone = Rescored { percent: vec![("x".into(), 50)], threshold: None };
+        assert_eq!(write_scores(source, &gone).unwrap_err(), Unwritten::NoKey("x".into(), "then"));
     }
 }
