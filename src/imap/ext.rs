@@ -5,6 +5,7 @@
 use super::config::LiteralForm;
 use super::session::Session;
 use super::state::State;
+use crate::sasl::line;
 use crate::sasl::server::{Context, mechanisms};
 
 /// When a capability is shown.
@@ -64,6 +65,7 @@ const TABLE: &[Extension] = &[
     row("QRESYNC", 7162, When::LoggedIn),
     row("ESEARCH", 4731, When::LoggedIn),
     row("SEARCHRES", 5182, When::LoggedIn),
+    row("PARTIAL", 9394, When::LoggedIn),
     row("WITHIN", 5032, When::LoggedIn),
     row("SORT", 5256, When::LoggedIn),
     row("ESORT", 5267, When::LoggedIn),
@@ -87,14 +89,7 @@ pub fn extensions() -> impl Iterator<Item = &'static Extension> {
 
 /// What decides which mechanisms are offered.
 pub(super) fn sasl_context(session: &Session) -> Context {
-    let tls = session.peer.tls.as_ref();
-    Context {
-        enabled: session.settings.sasl_mechanisms.clone(),
-        protected: session.peer.protected || tls.is_some(),
-        channel_binding: tls.map(|t| t.channel_binding.clone()),
-        external_identity: tls.and_then(|t| t.client_identity.clone()),
-        ..Context::default()
-    }
+    line::offer(&session.settings.sasl_mechanisms, session.peer.protected, session.peer.tls.as_ref())
 }
 
 /// Whether LOGIN may be used: where PLAIN may.

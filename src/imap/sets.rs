@@ -133,6 +133,37 @@ fn ends((a, b): (Bound, Bound), highest: u32) -> (u32, u32) {
     (a.min(b), a.max(b))
 }
 
+/// Places from 1 on that a range names, if there are any; negative ones count from the end.
+pub(super) fn places(first: i64, last: i64, len: u64) -> Option<(u64, u64)> {
+    let from_end = |n: i64| (len + 1).saturating_sub(n.unsigned_abs());
+    let (a, b) = match (first, last) {
+        (a, b) if a > 0 && b > 0 => (a.unsigned_abs(), b.unsigned_abs()),
+        (a, b) if a < 0 && b < 0 => (from_end(a).max(1), from_end(b).max(1)),
+        _ => return None,
+    };
+    let (a, b) = (a.min(b), a.max(b).min(len));
+    // Ends that lie before the first place name nothing.
+    let beyond = first < 0 && first.unsigned_abs().min(last.unsigned_abs()) > len;
+    (a <= b && !beyond).then_some((a, b))
+}
+
+/// Those at the places that PARTIAL names (RFC 9394 §3.3).
+pub(super) fn part_of(uids: &UidSet, (first, last): (i64, i64)) -> UidSet {
+    let Some((first, last)) = places(first, last, uids.len()) else { return UidSet::new() };
+    // Whole ranges are passed over, so that a window at the end of a large mailbox costs no more than one at its front.
+    let (mut part, mut place) = (UidSet::new(), 1);
+    for &(from, to) in uids.ranges() {
+        let next = place + u64::from(to - from) + 1;
+        if next > first && place <= last {
+            let skip = first.saturating_sub(place) as u32;
+            let end = (last.min(next - 1) - place) as u32;
+            part.insert_range(from + skip, from + end);
+        }
+        place = next;
+    }
+    part
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

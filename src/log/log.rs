@@ -4,8 +4,11 @@
 //! segments with nothing alive ([`Log::collect`]) and copies what is left of nearly dead ones to the tail
 //! ([`Log::compact`]). How it fails: see the room's page; every append of a failed commit gets the error.
 
+mod mapping;
+
 use super::LogError;
 use super::disk::{Disk, read_full_at, write_all_at};
+use super::map::{self, Map};
 use super::reader::{LogReader, Share, Shares};
 use super::record::{ALIGN, HEADER_OCTETS, Header, Location, PAGE, align};
 use super::scan::{self, End, Recovered, Recovery};
@@ -107,8 +110,22 @@ struct Segment<F> {
     /// Offset and octets of the live records.
     live: BTreeMap<u32, u32>,
     live_octets: u64,
+    /// Octets of all records that were written into it, alive or not; what is left up to the end is padding.
+    kept_octets: u64,
     /// A live record in it cannot be read, so that it cannot be emptied.
     unmovable: bool,
+    /// Something in it cannot be read: it is looked at anew at each start.
+    damaged: bool,
+    mapped: Option<HasMap>,
+}
+
+/// What the map of a segment tells of.
+#[derive(Clone, Copy)]
+struct HasMap {
+    upto: u64,
+    /// Live records.
+    live: usize,
+    complete: bool,
 }
 
 impl<F> Segment<F> {
@@ -121,13 +138,23 @@ impl<F> Segment<F> {
             failed: false,
             live: BTreeMap::new(),
             live_octets: 0,
+            kept_octets: 0,
             unmovable: false,
+            damaged: false,
+            mapped: None,
         }
     }
 
     fn keep(&mut self, at: Location) {
         self.live.insert(at.offset, at.octets);
         self.live_octets += at.footprint();
+        self.kept_octets += at.footprint();
+    }
+
+    /// How much of what was written is padding behind small batches.
+    fn padding_percent(&self) -> u64 {
+        let used = self.end.saturating_sub(PAGE);
+        used.saturating_sub(self.kept_octets) * 100 / used.max(1)
     }
 }
 
@@ -151,6 +178,9 @@ pub struct Log<D: Disk> {
     supply: Supply<D>,
     counters: LogCounters,
     compact_below_percent: u64,
+    pack_above_percent: u64,
+    /// Whether maps are read at the start.
+    uses_maps: bool,
     /// Last, so that it is let go last.
     _lock: D::File,
 }
@@ -166,6 +196,27 @@ impl<D: Disk> Log<D> {
         directory: &Path,
         options: LogOptions,
         visit: &mut dyn FnMut(Recovered<'_>),
+    ) -> Result<(Log<D>, Recovery), LogError> {
+        Log::open_as(disk, directory, options, visit, false)
+    }
+
+    /// As [`Log::open`], but believes the maps ([`Log::write_maps`]): of what they tell of only the front of the payload
+    /// is shown, and what was dead is not shown.
+    pub fn open_mapped(
+        disk: D,
+        directory: &Path,
+        options: LogOptions,
+        visit: &mut dyn FnMut(Recovered<'_>),
+    ) -> Result<(Log<D>, Recovery), LogError> {
+        Log::open_as(disk, directory, options, visit, true)
+    }
+
+    fn open_as(
+        disk: D,
+        directory: &Path,
+        options: LogOptions,
+        visit: &mut dyn FnMut(Recovered<'_>),
+        uses_maps: bool,
     ) -> Result<(Log<D>, Recovery), LogError> {
         debug_assert!(options.segment_octets.is_multiple_of(PAGE) && options.segment_octets >= 4 * PAGE);
         debug_assert!(options.segment_octets <= 1 << 30);
@@ -201,6 +252,8 @@ impl<D: Disk> Log<D> {
             staged_octets: 0,
             counters: LogCounters::default(),
             compact_below_percent: 25,
+            pack_above_percent: 100,
+            uses_maps,
         };
         let recovery = log.recover(&found.segments, visit)?;
         Ok((log, recovery))
@@ -257,11 +310,41 @@ impl<D: Disk> Log<D> {
         let path = Name::Segment(number).path(&self.directory);
         let failed = |e: io::Error| LogError::disk("reading", &path, &e);
         let octets = self.disk.size(&file).map_err(failed)?;
+        let map = if self.uses_maps { Map::read(&self.disk, &self.directory, number, mark) } else { None };
+        let map = map.filter(|m| m.extent.upto <= octets);
+        let mut segment = Segment::new(file, mark, octets);
+        recovery.segments += 1;
+        if let Some(map) = &map {
+            let mut shown = 0;
+            // It was understood when it was read.
+            let _ = map.each(number, &mut |record| {
+                segment.keep(record.at);
+                shown += 1;
+                recovery.records += 1;
+                recovery.octets += u64::from(record.at.octets);
+                let map::Mapped { at, sequence, kind, id, front } = record;
+                visit(Recovered { at, sequence, kind, id, payload: front });
+            });
+            self.next_sequence = self.next_sequence.max(map.extent.next_sequence);
+            segment.kept_octets = map.extent.kept_octets;
+            segment.mapped = Some(HasMap { upto: map.extent.upto, live: shown, complete: map.extent.complete });
+            if map.extent.complete {
+                (segment.end, segment.sealed) = (map.extent.upto, map.extent.sealed);
+                recovery.segments_mapped += 1;
+                self.shares.add(number, &segment.share);
+                self.segments.insert(number, segment);
+                return Ok(());
+            }
+        }
+        // In front of what is read here stand zeros, which cost nothing until somebody writes there.
+        let from = map.map_or(0, |m| m.extent.upto);
         let mut bytes = vec![0; usize::try_from(octets).unwrap_or(0)];
-        let got = read_full_at(&self.disk, &file, 0, &mut bytes).map_err(failed)?;
-        bytes.truncate(got);
-        let scan = scan::scan(&bytes, mark, number, end);
-        let mut segment = Segment { end: scan.end, sealed: scan.sealed, ..Segment::new(file, mark, octets) };
+        let begin = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+        let got = read_full_at(&self.disk, &segment.share.file, from, &mut bytes[begin..]).map_err(failed)?;
+        bytes.truncate(begin + got);
+        recovery.octets_read += got as u64;
+        let scan = scan::scan(&bytes, mark, number, end, from);
+        (segment.end, segment.sealed, segment.damaged) = (scan.end, scan.sealed, !scan.damage.is_empty());
         for header in &scan.records {
             let at = header.location();
             let start = at.offset as usize + HEADER_OCTETS;
@@ -272,7 +355,6 @@ impl<D: Disk> Log<D> {
             recovery.octets += u64::from(at.octets);
             visit(Recovered { at, sequence: header.sequence, kind: header.kind, id: header.id, payload });
         }
-        recovery.segments += 1;
         recovery.torn.extend(scan.torn);
         recovery.damage.extend(scan.damage);
         self.shares.add(number, &segment.share);
@@ -552,6 +634,8 @@ impl<D: Disk> Log<D> {
         for number in &dead {
             let name = Name::Segment(*number);
             let path = name.path(&self.directory);
+            // One that stays is removed at the next start.
+            let _ = self.disk.remove(&Name::Map(*number).path(&self.directory));
             let Some(segment) = self.segments.get(number) else { continue };
             // Before the file can begin another life.
             self.shares.retire(*number);
@@ -586,6 +670,12 @@ impl<D: Disk> Log<D> {
         self.compact_below_percent = percent.into();
     }
 
+    /// Segments of which more than this is padding are copied by [`Log::compact`], too: many small commits become few large
+    /// ones, once. 100, as it is when it is not set, is never.
+    pub fn set_pack_above_percent(&mut self, percent: u32) {
+        self.pack_above_percent = percent.into();
+    }
+
     /// Stages copies of live records of the segment with least alive, if little enough of it is alive (or it was
     /// sealed by a fault), up to `budget_octets`. `movable` may hold records back.
     pub fn compact(&mut self, budget_octets: u64, movable: &mut dyn FnMut(u8, u64) -> bool) -> Compacted {
@@ -594,7 +684,9 @@ impl<D: Disk> Log<D> {
             Some(**n) != self.active
                 && !s.unmovable
                 && !s.live.is_empty()
-                && (s.sealed || s.live_octets * 100 <= s.octets * self.compact_below_percent)
+                && (s.sealed
+                    || s.live_octets * 100 <= s.octets * self.compact_below_percent
+                    || s.padding_percent() > self.pack_above_percent)
         });
         let Some(number) = candidates.min_by_key(|(_, s)| (!s.sealed, s.live_octets)).map(|(n, _)| *n) else {
             return done;
@@ -687,12 +779,16 @@ impl Found {
     /// Sorts the names; removes half-made segments and spares of another size.
     fn sort<D: Disk>(disk: &D, directory: &Path, names: &[String], octets: u64) -> Result<Found, LogError> {
         let mut found = Found { segments: Vec::new(), spares: Vec::new(), next_spare: 1 };
+        let mut maps = Vec::new();
         for name in names.iter().filter_map(|n| Name::parse(n)) {
             let path = name.path(directory);
             let failed = |e: io::Error| LogError::disk("opening", &path, &e);
             match name {
                 Name::Segment(n) => found.segments.push(n),
                 Name::Damaged(_) => {}
+                Name::Map(n) => maps.push(n),
+                // Half-written; whoever wants it writes it again.
+                Name::NewMap(_) => disk.remove(&path).map_err(failed)?,
                 Name::New(n) => {
                     found.next_spare = found.next_spare.max(n + 1);
                     disk.remove(&path).map_err(failed)?;
@@ -708,6 +804,10 @@ impl Found {
             }
         }
         found.segments.sort_unstable();
+        for number in maps.into_iter().filter(|n| found.segments.binary_search(n).is_err()) {
+            let path = Name::Map(number).path(directory);
+            disk.remove(&path).map_err(|e| LogError::disk("removing", &path, &e))?;
+        }
         Ok(found)
     }
 }

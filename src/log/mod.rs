@@ -29,6 +29,9 @@
 //! was written. An unreadable place before that is damage, reported loudly, and the scan goes on behind it; one after it
 //! is the tail of a batch nobody was told about, and what stands behind it is dropped.
 //!
+//! An owner that asks for it ([`Log::write_maps`], [`Log::open_mapped`]) has the live records of each segment written down
+//! beside it, in `NNNNNNNN.map`. Then opening reads what no map tells of; damage elsewhere is found when it is read.
+//!
 //! # How it fails
 //!
 //! A failed `pwritev` or `fdatasync` fails every append of its batch and is final for the segment: the kernel may have
@@ -41,6 +44,7 @@ mod disk;
 pub mod fault;
 #[allow(clippy::module_inception)] // the room is named for the thing in it
 mod log;
+mod map;
 mod reader;
 mod record;
 mod scan;
@@ -51,6 +55,7 @@ mod tests;
 pub use body::{BodyStore, DropList, FileBody};
 pub use disk::{Disk, RealDisk};
 pub use log::{Compacted, Log, LogCounters, LogOptions, Moving};
+pub use map::FrontOf;
 pub use reader::LogReader;
 pub use record::{Location, RECORD_OVERHEAD_OCTETS};
 pub use scan::{Damage, Recovered, Recovery, Torn};

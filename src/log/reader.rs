@@ -74,15 +74,21 @@ impl<D: Disk> LogReader<D> {
 
     /// Reads a whole record and checks it: its payload.
     pub fn read(&self, at: Location) -> Result<Vec<u8>, LogError> {
+        let (mut record, payload_at) = self.read_record(at)?;
+        record.drain(..payload_at);
+        Ok(record)
+    }
+
+    /// Reads a whole record and checks it: its octets, and where in them its payload begins.
+    pub fn read_record(&self, at: Location) -> Result<(Vec<u8>, usize), LogError> {
         let share = self.shares.find(at.segment).ok_or(LogError::Damaged { at })?;
         let mut bytes = vec![0; HEADER_OCTETS + at.octets as usize];
         let got = self.fill(&share, at, 0, &mut bytes)?;
         let header = self.header(&share, at, &bytes[..got])?;
-        let payload = bytes.split_off(HEADER_OCTETS);
-        if got != HEADER_OCTETS + payload.len() || crc32c::crc32c(&payload) != header.payload_crc {
+        if got != bytes.len() || crc32c::crc32c(&bytes[HEADER_OCTETS..]) != header.payload_crc {
             return Err(LogError::Damaged { at });
         }
-        Ok(payload)
+        Ok((bytes, HEADER_OCTETS))
     }
 
     /// Reads a piece of a payload, at most `octets_max`; less only at its end. That the record stands there is checked,

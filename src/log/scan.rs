@@ -32,8 +32,12 @@ pub struct Torn {
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Segments read.
+    /// Segments, read or told of by a map.
     pub segments: usize,
+    /// Of these, whose map told all of it.
+    pub segments_mapped: usize,
+    /// Octets of segments that were read.
+    pub octets_read: u64,
     /// Whole records.
     pub records: u64,
     /// Octets of their payloads.
@@ -64,8 +68,15 @@ pub struct Recovered<'a> {
     pub kind: u8,
     /// Id given at append.
     pub id: u64,
-    /// Its payload.
+    /// Its payload; of a record that a map tells of as much as the owner had it keep.
     pub payload: &'a [u8],
+}
+
+impl Recovered<'_> {
+    /// Whether [`Recovered::payload`] is all of it.
+    pub fn is_whole(&self) -> bool {
+        self.payload.len() == self.at.octets as usize
+    }
 }
 
 /// What is known of a segment's end from elsewhere.
@@ -91,15 +102,15 @@ pub(crate) struct Scan {
     pub sealed: bool,
 }
 
-/// Judges the octets of segment `number`.
-pub(crate) fn scan(bytes: &[u8], mark: u64, number: u32, end: End) -> Scan {
-    let (records, holes) = find(bytes, mark, number);
+/// Judges the octets of segment `number` from `from` on; those before are known to be durable, and may be zeros here.
+pub(crate) fn scan(bytes: &[u8], mark: u64, number: u32, end: End, from: u64) -> Scan {
+    let (records, holes) = find(bytes, mark, number, from);
     let octets = bytes.len() as u64;
     let durable = match end {
         End::Sealed(at) => at.min(octets),
         End::Closed => octets,
         // A record proves that everything before its batch had been synced when it was written.
-        End::Open => records.iter().map(|h| u64::from(h.batch_start)).max().unwrap_or(PAGE),
+        End::Open => records.iter().map(|h| u64::from(h.batch_start)).max().unwrap_or(PAGE).max(from),
     };
     let mut scan = Scan { end: if let End::Sealed(_) = end { durable } else { octets }, ..Scan::default() };
     for hole in holes {
@@ -141,10 +152,10 @@ struct Hole {
 }
 
 /// All whole records, wherever they stand, and the stretches between them.
-fn find(bytes: &[u8], mark: u64, number: u32) -> (Vec<Header>, Vec<Hole>) {
+fn find(bytes: &[u8], mark: u64, number: u32, from: u64) -> (Vec<Header>, Vec<Hole>) {
     let finder = memchr::memmem::Finder::new(&mark.to_le_bytes()).into_owned();
     let (mut records, mut holes) = (Vec::new(), Vec::new());
-    let mut at = PAGE as usize;
+    let mut at = usize::try_from(from.max(PAGE)).unwrap_or(usize::MAX);
     while at < bytes.len() {
         if let Some(header) = whole(bytes, at, mark, number) {
             at += header.location().footprint() as usize;

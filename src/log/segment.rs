@@ -28,6 +28,10 @@ pub(crate) enum Name {
     New(u32),
     /// A segment of which neither header nor first record could be read; kept for the operator, never touched again.
     Damaged(u32),
+    /// What is alive in a segment, see [`super::map`].
+    Map(u32),
+    /// One that is being written.
+    NewMap(u32),
 }
 
 impl Name {
@@ -42,6 +46,8 @@ impl Name {
             "spare" => Some(Name::Spare(number)),
             "new" => Some(Name::New(number)),
             "damaged" => Some(Name::Damaged(number)),
+            "map" => Some(Name::Map(number)),
+            "newmap" => Some(Name::NewMap(number)),
             _ => None,
         }
     }
@@ -52,6 +58,8 @@ impl Name {
             Name::Spare(n) => format!("{n:08x}.spare"),
             Name::New(n) => format!("{n:08x}.new"),
             Name::Damaged(n) => format!("{n:08x}.damaged"),
+            Name::Map(n) => format!("{n:08x}.map"),
+            Name::NewMap(n) => format!("{n:08x}.newmap"),
         })
     }
 }

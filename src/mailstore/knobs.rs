@@ -27,10 +27,13 @@ crate::knobs! {
         /// Records of changes may take so much, or twice what they made if that is more; then what they made is written
         /// down as it is and they go.
         changes_octets_max: Octets = Octets::mib(4), unit "", range Octets::kib(4)..=Octets::mib(1024);
-        /// Memory for envelopes and structures that were asked for, and as much again for headers that were searched.
+        /// Memory for envelopes and structures that were asked for, as much again for headers that were searched, and
+        /// again for headers that were fetched.
         warm_octets_max: Octets = Octets::mib(64), unit "", range Octets::kib(64)..=Octets(1 << 40);
         /// Segments of which less than this is alive are rewritten to give their room back.
         compact_below_percent: u32 = 50, unit "%", range 5..=90;
+        /// Segments of which more than this is padding, because messages came one by one, are packed once in idle time.
+        pack_above_percent: u32 = 8, unit "%", range 1..=100;
         /// How long an expunged message can still be read by a session that is being sent it.
         expunged_grace: Duration = Duration::from_secs(60), unit "", range Duration::ZERO..=Duration::from_secs(86_400);
         /// Whether words in messages are indexed in idle time, so that searching them reads few messages. Costs about as

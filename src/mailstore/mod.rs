@@ -23,6 +23,7 @@ use crate::base::proof::Committed;
 use crate::log::LogError;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One thread writes: changes and deliveries are staged, then made durable together.
 pub trait MailWriter: Send {
@@ -38,6 +39,8 @@ pub trait MailWriter: Send {
     /// Background work within a budget: compaction, body files of expunged mail, checkpoint of the index. Returns whether
     /// there is more to do.
     fn tidy(&mut self, budget_octets: u64) -> bool;
+    /// The last call before an orderly end, after the last commit: writes down what makes the next start quick.
+    fn rest(&mut self);
     /// Puts everything that is durable into a new directory, from which a store can be opened. Between two commits, so it
     /// is consistent; nothing waits for it but commits, and these only while what cannot be linked is copied.
     fn backup(&mut self, directory: &Path) -> Result<BackedUp, MailstoreError>;
@@ -64,9 +67,11 @@ pub enum Outcome {
 /// What became of a delivery.
 #[derive(Debug)]
 pub struct Delivered {
-    /// By [`Recipient::index`](crate::base::mailbox::ask::Recipient): a recipient with several accounts has it in all of
-    /// them or in none.
+    /// By [`Recipient::index`](crate::base::mailbox::ask::Recipient). A recipient with several accounts has it in all of
+    /// them or in none, but for those in `left`.
     pub verdicts: Vec<(u32, Result<(), StoreError>)>,
+    /// Accounts of recipients that were to be served partly, and were; these have not got it, and why.
+    pub left: Vec<(u32, String, StoreError)>,
     /// The proof, when anybody has it.
     pub committed: Option<Committed>,
 }
@@ -86,8 +91,23 @@ pub trait MailReader: Send {
     fn answer(&mut self, account: AccountId, query: Query) -> Result<Reply, StoreError>;
 }
 
+/// Answers some questions at once, on a thread that must not wait: those that need no disk, no lock that is held for long,
+/// and little time.
+pub trait Glance: Send + Sync {
+    /// The answer, the same as a reader's; `None` when a reader is to be asked.
+    fn glance(&self, account: AccountId, query: &Query) -> Option<Result<Reply, StoreError>>;
+}
+
+/// What accounts may keep, where that differs from the settings. Asked by the writer at each message; may look at a file.
+pub trait Quotas: Send + Sync {
+    /// Octets and messages of an account by its name; 0 is without limit, `None` what the settings say.
+    fn quota(&self, account: &str) -> (Option<u64>, Option<u64>);
+}
+
 /// The seam where a shared database will stand.
 pub trait Mailstore: Send + Sync {
+    /// What can be answered without a reader.
+    fn glance(&self) -> Arc<dyn Glance>;
     /// A reader for one thread.
     fn reader(&self) -> Result<Box<dyn MailReader>, MailstoreError>;
     /// The writer; a second call is an error.

@@ -2,6 +2,7 @@
 //!
 //! How it fails: it does not; what is not there is `None`.
 
+use super::ahead::Ahead;
 use crate::base::mailbox::ask::{Row, Selected};
 use crate::base::mailbox::{AccountId, MailboxId, Uid, UidSet, View};
 
@@ -22,6 +23,8 @@ pub(super) struct Maildrop {
     total: u64,
     /// The highest message number that was accessed (LAST, RFC 1081).
     pub last: u32,
+    /// Messages that were read before they are asked for.
+    pub ahead: Ahead,
 }
 
 impl Maildrop {
@@ -38,6 +41,7 @@ impl Maildrop {
             count: 0,
             total: 0,
             last: 0,
+            ahead: Ahead::default(),
         }
     }
 

@@ -16,6 +16,7 @@
 //! beyond the limits of [`Pop3Knobs`]; a message that cannot be read to its end closes the connection, since nothing but
 //! the lone dot could end it; an answer that does not fit its ask is `[SYS/TEMP]` and a debug assertion.
 
+mod ahead;
 mod ask;
 mod cmd;
 mod maildrop;

@@ -112,10 +112,13 @@ impl Session {
     }
 
     /// RETR: all of a message.
-    pub(super) fn send_message(&mut self, number: u32, uid: Uid, octets: u64) {
-        let begin = Some(replies::octets(octets));
-        let rest = Rest::Part(0);
-        self.ask_piece(Box::new(Text { number, uid, begin, stuffing: Stuffing::default(), top: None, rest }));
+    pub(super) fn send_message(&mut self, now: Instant, number: u32, uid: Uid, octets: u64) {
+        let (begin, rest) = (Some(replies::octets(octets)), Rest::Part(0));
+        let text = Box::new(Text { number, uid, begin, stuffing: Stuffing::default(), top: None, rest });
+        match self.maildrop().and_then(|m| m.ahead.take(number, uid)) {
+            Some(octets) => self.take_part(now, text, octets, 0),
+            None => self.ask_piece(text),
+        }
     }
 
     /// TOP: its header and so many lines.
@@ -126,7 +129,9 @@ impl Session {
     }
 
     fn ask_piece(&mut self, text: Box<Text>) {
-        let Some((account, mailbox)) = self.maildrop().map(|m| (m.account, m.mailbox)) else { return };
+        let ahead_octets_max = self.settings.knobs.read_ahead_octets.0;
+        let Some(maildrop) = self.maildrop() else { return };
+        let (account, mailbox) = (maildrop.account, maildrop.mailbox);
         let query = match &text.rest {
             Rest::Stored(stored, offset, _) => {
                 Query::Read { stored: *stored, offset: *offset, octets_max: PIECE_OCTETS }
@@ -136,12 +141,16 @@ impl Session {
                 let partial = text.top.map(|_| (*offset, PIECE_OCTETS as u64));
                 let what = SectionWhat::All;
                 let section = Section { part: Vec::new(), what, partial, decoded: false, size_only: false };
+                let uids = match text.top {
+                    Some(_) => UidSet::range(text.uid, text.uid),
+                    None => maildrop.plan_ahead(text.number, ahead_octets_max),
+                };
                 Query::Fetch {
                     mailbox,
-                    uids: UidSet::range(text.uid, text.uid),
+                    rows_max: usize::try_from(uids.len()).unwrap_or(usize::MAX),
+                    uids,
                     items: Arc::new(FetchItems { sections: vec![section], ..FetchItems::default() }),
                     changed_since: None,
-                    rows_max: 1,
                     octets_max: ANSWER_OCTETS_MAX,
                 }
             }
@@ -163,8 +172,15 @@ impl Session {
             (Reply::Octets(bytes), &Rest::Stored(stored, offset, part_end)) => {
                 self.take_stored(now, text, &bytes, (stored, offset, part_end));
             }
-            (Reply::Fetched(fetched), &Rest::Part(from)) => {
-                let row = fetched.rows.into_iter().next();
+            (Reply::Fetched(mut fetched), &Rest::Part(from)) => {
+                // Where it was expunged meanwhile the answer begins with what was to be read ahead.
+                let row = match fetched.rows.first() {
+                    Some(row) if row.uid == text.uid => Some(fetched.rows.remove(0)),
+                    _ => None,
+                };
+                if text.top.is_none() {
+                    self.maildrop().into_iter().for_each(|m| m.ahead.keep(std::mem::take(&mut fetched.rows)));
+                }
                 let Some(row) = row else { return self.fail_text(now, &text, &StoreError::Expunged) };
                 match row.sections.into_iter().next() {
                     Some(SectionData::Octets(octets)) => self.take_part(now, text, octets, from),

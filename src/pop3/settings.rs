@@ -3,6 +3,7 @@
 //! How it fails: it does not.
 
 use crate::base::address::Domain;
+use crate::base::knob::Octets;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +58,9 @@ crate::knobs! {
         raw_utf8: RawUtf8 = RawUtf8::Serve, unit "";
         /// Messages of a maildrop that a session sees, the oldest. Those beyond are seen when these have been deleted.
         maildrop_messages_max: u32 = 1_000_000, unit "messages", range 100..=100_000_000;
+        /// Octets of the next messages that are read with one a client retrieves, when it takes them in order; each session
+        /// may hold so much. With 0 each message is read by itself.
+        read_ahead_octets: Octets = Octets::kib(256), unit "", range Octets(0)..=Octets::mib(4);
         /// Malformed, unknown and misplaced commands after which a client is sent away.
         errors_max: u32 = 50, unit "errors", range 1..=100_000;
         /// Commands before login after which a client is sent away.

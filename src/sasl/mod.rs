@@ -1,7 +1,7 @@
 //! Authentication mechanisms (RFC 4422), server and client side; credentials are asked for, never held.
 //!
-//! One file per mechanism, one row in the table of `mechanism.rs`. Bytes here are what SASL defines; base64, `=` for an
-//! empty initial response and `*` to cancel belong to the protocol that carries them (RFC 4954 §4). Randomness and time
+//! One file per mechanism, one row in the table of `mechanism.rs`. Bytes here are what SASL defines, but for
+//! `line.rs`: base64, `=` for an empty initial response and `*` to cancel, which the protocols that carry it share. Randomness and time
 //! are arguments. How it fails: [`SaslError`] names the offence; after it the exchange is over.
 
 pub mod apop;
@@ -9,6 +9,7 @@ pub mod client;
 mod cram_md5;
 mod error;
 mod external;
+pub mod line;
 mod login;
 mod mechanism;
 mod plain;

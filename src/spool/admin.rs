@@ -10,6 +10,7 @@ use crate::base::id::SpoolId;
 use crate::base::time::WallTime;
 use crate::log::Disk;
 use crate::wire::reply::Reply;
+use std::collections::HashMap;
 use std::ops::Bound;
 
 /// Which messages to list.
@@ -106,7 +107,51 @@ pub struct RecipientDetails {
     pub reply: Option<Reply>,
 }
 
+/// What waits, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Messages in the queue.
+    pub messages: u64,
+    /// Of them held.
+    pub held: u64,
+    /// Of them with a delivery under way.
+    pub in_flight: u64,
+    /// Octets of all.
+    pub octets: u64,
+    /// By destination: messages with a recipient that waits for it, and when the oldest of them was accepted.
+    pub destinations: Vec<(String, u64, WallTime)>,
+    /// Messages by age, by the bounds that were asked for.
+    pub ages: Vec<u64>,
+}
+
 impl<D: Disk> Spool<D> {
+    /// Looks at every message in the queue: some 100 ns each. `ages_ms` are upper bounds in rising order; what is older than
+    /// all of them counts with the last.
+    pub fn survey(&self, now: WallTime, ages_ms: &[u64]) -> Survey {
+        let mut survey = Survey { octets: self.octets, ages: vec![0; ages_ms.len()], ..Survey::default() };
+        let mut by_destination: HashMap<crate::base::id::Slot, (u64, WallTime)> = HashMap::new();
+        for entry in self.index.values().filter(|e| !e.over) {
+            survey.messages += 1;
+            survey.held += u64::from(entry.hold.is_some());
+            survey.in_flight += u64::from(entry.legs.iter().any(|l| l.in_flight));
+            let age_ms = u64::try_from(now.since(entry.received).as_millis()).unwrap_or(u64::MAX);
+            let place = ages_ms.partition_point(|bound| *bound <= age_ms).min(ages_ms.len().saturating_sub(1));
+            if let Some(count) = survey.ages.get_mut(place) {
+                *count += 1;
+            }
+            for (i, leg) in entry.legs.iter().enumerate() {
+                if entry.waiting(i as u32).next().is_some() {
+                    let known = by_destination.entry(leg.destination).or_insert((0, entry.received));
+                    known.0 += 1;
+                    known.1 = known.1.min(entry.received);
+                }
+            }
+        }
+        let named = |(slot, (n, oldest))| (self.destinations.name(slot).to_owned(), n, oldest);
+        survey.destinations = by_destination.into_iter().map(named).collect();
+        survey
+    }
+
     /// Messages behind `after` in order of id (which is that of age), at most `limit`.
     pub fn list(&self, filter: &Filter, after: Option<SpoolId>, limit: usize) -> Vec<Summary> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -28,7 +28,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{Details, Filter, Leg, RecipientDetails, Selection, Summary};
+pub use admin::{Details, Filter, Leg, RecipientDetails, Selection, Summary, Survey};
 pub use index::Status;
 pub use knobs::SpoolKnobs;
 pub use queue::{Attempt, Fate, Scope, Settled};

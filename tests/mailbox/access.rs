@@ -259,3 +259,49 @@ fn two_accounts_do_not_see_each_other() {
     let (_, status) = eve.say("SELECT \"ann@example.test/INBOX\"");
     assert!(status.starts_with("NO"), "{status}");
 }
+
+/// The policy's patience is for those who read mail, too.
+#[test]
+fn the_policy_delays_a_greeting_and_a_refusal() {
+    use std::time::{Duration, Instant};
+    let files = tempfile::tempdir().unwrap();
+    let policy = files.path().join("policy.toml");
+    let rules = r#"
+
+[[rule]]
+name = "slow-readers"
+stage = "connect"
+when = "listener == 'imap'"
+then = "tarpit 700ms"
+
+[[rule]]
+name = "no-pop"
+stage = "connect"
+when = "listener == 'pop3'"
+then = ["tarpit 700ms", "reject 554 5.7.1 not today"]
+"#;
+    std::fs::write(&policy, rules).unwrap();
+    for io in DRIVERS {
+        let gate = Gate::start(&["--io", io, "--policy", policy.to_str().unwrap()]);
+        let began = Instant::now();
+        let mut imap = TcpStream::connect(gate.address("imap")).unwrap();
+        // Who talks early is not answered early.
+        imap.write_all(b"a NOOP\r\n").unwrap();
+        let mut line = String::new();
+        let mut read = BufReader::new(imap);
+        read.read_line(&mut line).unwrap();
+        assert!(line.starts_with("* OK"), "{io}: {line}");
+        assert!(began.elapsed() >= Duration::from_millis(650), "{io}: greeted after {:?}", began.elapsed());
+        line.clear();
+        read.read_line(&mut line).unwrap();
+        assert!(line.starts_with("a OK"), "{io}: {line}");
+        let began = Instant::now();
+        let mut pop = BufReader::new(TcpStream::connect(gate.address("pop3")).unwrap());
+        line.clear();
+        pop.read_line(&mut line).unwrap();
+        assert!(line.starts_with("-ERR") && line.contains("not today"), "{io}: {line}");
+        assert!(began.elapsed() >= Duration::from_millis(650), "{io}: refused after {:?}", began.elapsed());
+        line.clear();
+        assert_eq!(pop.read_line(&mut line).unwrap(), 0, "{io}: and closed");
+    }
+}

@@ -156,3 +156,117 @@ fn aliases_lists_and_sub_addresses_lead_to_mailboxes() {
     let authorised = !expanded.starts_with("252");
     assert_eq!(authorised, expanded.contains("eve@example.test"), "{expanded}");
 }
+
+/// Messages in an account's INBOX, by IMAP.
+fn messages(gate: &Gate, user: &str) -> usize {
+    let status = Imap::login(gate, user).ok("STATUS INBOX (MESSAGES)").join("");
+    status.split("MESSAGES ").nth(1).unwrap().trim_end_matches(')').parse().unwrap()
+}
+
+#[test]
+fn a_quota_is_set_while_the_server_runs() {
+    let gate = system("auto", &[]);
+    let quota = |more: &[&str]| gate.command(&[&["account", "quota", USER][..], more].concat());
+    assert!(quota(&[]).out.contains("storage: none (as the settings have it)"), "{:?}", quota(&[]));
+    let set = quota(&["--storage", "2GiB", "--messages", "2"]);
+    assert!(set.ok && set.out == "storage: 2GiB\nmessages: 2\n", "{set:?}");
+    assert!(gate.command(&["account", "list"]).out.contains("2GiB"));
+    let refused = quota(&["--messages", "a few"]);
+    assert!(!refused.ok && refused.err.contains("none or default"), "{refused:?}");
+    deliver(&gate, USER, &message("one"));
+    deliver(&gate, USER, &message("two"));
+    let mut talk = Talk::connect(gate.address("lmtp"));
+    talk.expect("220");
+    talk.say("LHLO client.example", "250");
+    let third = talk.mail("bob@example.org", &[USER], &message("three"));
+    assert!(third.starts_with("552 5.2.2"), "{third}");
+    let mut imap = Imap::login(&gate, USER);
+    let told = imap.ok("GETQUOTAROOT INBOX").join(" ");
+    assert!(told.contains("STORAGE 0 2097152") || told.contains("STORAGE 1 2097152"), "{told}");
+    assert!(told.contains("MESSAGE 2 2"), "{told}");
+    imap.ok("SELECT INBOX");
+    assert!(imap.say("COPY 1 Sent").1.contains("[OVERQUOTA]"));
+    assert!(quota(&["--messages", "default"]).ok);
+    deliver(&gate, USER, &message("three"));
+    assert_eq!(messages(&gate, USER), 3);
+}
+
+#[test]
+fn an_account_that_is_removed_leaves_its_mail_until_it_is_purged() {
+    let mut gate = system("auto", &[]);
+    for eve in ["eve@example.test", "joe@example.test"] {
+        add_account(&gate, eve, &[]);
+        deliver(&gate, eve, &message("private"));
+    }
+    let removed = gate.command(&["account", "remove", "eve@example.test"]);
+    assert!(removed.ok && removed.out.contains("1 messages stay") && removed.out.contains("--purge"), "{removed:?}");
+    // Who gets the name gets the mail: that was said.
+    add_account(&gate, "eve@example.test", &[]);
+    assert_eq!(messages(&gate, "eve@example.test"), 1);
+    let purged = gate.command(&["account", "remove", "eve@example.test", "--purge"]);
+    assert!(purged.ok && purged.out.starts_with("1 messages in "), "{purged:?}");
+    add_account(&gate, "eve@example.test", &[]);
+    assert_eq!(messages(&gate, "eve@example.test"), 0);
+    // An account that was removed before, and a server that is stopped.
+    assert!(gate.command(&["account", "remove", "joe@example.test"]).ok);
+    gate.terminate();
+    let purged = gate.command(&["account", "remove", "joe@example.test", "--purge"]);
+    assert!(purged.ok && purged.out.starts_with("1 messages in "), "{purged:?}");
+    let unknown = gate.command(&["account", "remove", "nobody@example.test", "--purge"]);
+    assert!(!unknown.ok && unknown.err.contains("no mail of one"), "{unknown:?}");
+    gate.restart();
+    assert_eq!(messages(&gate, USER), 0);
+}
+
+#[test]
+fn a_local_domain_is_taken_while_the_server_runs() {
+    let gate = system("auto", &[]);
+    let takes = |address: &str| {
+        let mut talk = gate.talk();
+        talk.say("EHLO client.example", "250");
+        talk.say("MAIL FROM:<bob@example.org>", "250");
+        talk.send(format!("RCPT TO:<{address}>\r\n"));
+        talk.reply().starts_with("250")
+    };
+    assert!(!takes("ann@new.example"));
+    assert!(gate.command(&["alias", "domain", "new.example"]).ok);
+    assert!(gate.command(&["alias", "add", "ann@new.example", USER]).ok);
+    crate::support::wait_for("the domain to be local", || takes("ann@new.example").then_some(()));
+    let mut talk = gate.talk();
+    talk.say("EHLO client.example", "250");
+    let reply = talk.mail("bob@example.org", &["ann@new.example"], &message("to the new domain"));
+    assert!(reply.starts_with("250"), "{reply}");
+    crate::support::wait_for("the message", || (messages(&gate, USER) == 1).then_some(()));
+    assert!(gate.command(&["alias", "remove", "ann@new.example"]).ok);
+    assert!(gate.command(&["alias", "domain", "new.example", "--remove"]).ok);
+    crate::support::wait_for("the domain to be gone", || (!takes("ann@new.example")).then_some(()));
+}
+
+#[test]
+fn a_full_member_of_a_list_does_not_keep_the_others_from_their_mail() {
+    let gate = system("auto", &[]);
+    add_account(&gate, "eve@example.test", &[]);
+    assert!(gate.command(&["account", "quota", "eve@example.test", "--messages", "1"]).ok);
+    deliver(&gate, "eve@example.test", &message("fills it"));
+    assert!(gate.command(&["alias", "add", "team@example.test", USER, "eve@example.test", "--list"]).ok);
+    crate::support::wait_for("the list to be known", || {
+        let mut talk = gate.talk();
+        talk.say("EHLO client.example", "250");
+        talk.say("MAIL FROM:<>", "250");
+        talk.send("RCPT TO:<team@example.test>\r\n");
+        talk.reply().starts_with("250").then_some(())
+    });
+    let mut talk = gate.talk();
+    talk.say("EHLO client.example", "250");
+    let reply = talk.mail("bob@example.org", &["team@example.test"], &message("by SMTP"));
+    assert!(reply.starts_with("250"), "{reply}");
+    deliver(&gate, "team@example.test", &message("by LMTP"));
+    assert_eq!((messages(&gate, USER), messages(&gate, "eve@example.test")), (2, 1));
+    // Only she waits in the queue, and gets hers when there is room.
+    let queue = gate.command(&["queue", "list"]).out;
+    assert!(queue.contains("eve@example.test") && !queue.contains("team@"), "{queue}");
+    assert!(gate.command(&["account", "quota", "eve@example.test", "--messages", "default"]).ok);
+    assert!(gate.command(&["queue", "retry", "--all"]).ok);
+    crate::support::wait_for("what waited", || (messages(&gate, "eve@example.test") == 3).then_some(()));
+    assert_eq!(messages(&gate, USER), 2, "nobody has it twice");
+}

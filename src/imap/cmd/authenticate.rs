@@ -1,4 +1,4 @@
-//! AUTHENTICATE (RFC 9051 §6.2.2, RFC 4959): base64 on the wire here, the exchange itself in `sasl/`.
+//! AUTHENTICATE (RFC 9051 §6.2.2, RFC 4959); its lines and the exchange itself are in `sasl/`.
 //!
 //! How it fails: BAD for what is no base64 or is cancelled, NO [PRIVACYREQUIRED] where TLS is needed, NO
 //! [AUTHENTICATIONFAILED] for wrong credentials, NO [UNAVAILABLE] when nobody can tell, BYE beyond `auth_failures_max`.
@@ -11,31 +11,22 @@ use crate::imap::ext;
 use crate::imap::respond::{self, Missing, Words};
 use crate::imap::session::{Ending, Flow, Session, Taken, take_line};
 use crate::imap::state::{Phase, State};
-use crate::sasl::server::{Context, Exchange, Step};
-use crate::sasl::{self, SaslError};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::sasl::SaslError;
+use crate::sasl::line::{self, Line, NotBase64, Told};
+use crate::sasl::server::{Exchange, Step};
 
 pub(super) fn run(session: &mut Session, tag: String, mechanism: &str, initial: Option<&str>) {
-    let initial = match initial {
-        None => None,
-        Some("=") => Some(Vec::new()), // RFC 4959 §3: the empty initial response
-        Some(text) => match STANDARD.decode(text) {
-            Ok(octets) => Some(octets),
-            Err(_) => return session.finish(Ending::new(tag, "BAD the initial response is no base64")),
-        },
-    };
-    begin(session, tag, mechanism, initial.as_deref());
+    match line::read_initial(initial) {
+        Ok(initial) => begin(session, tag, mechanism, initial.as_deref()),
+        Err(NotBase64) => session.finish(Ending::new(tag, "BAD the initial response is no base64")),
+    }
 }
 
 /// Starts an exchange; LOGIN comes here as well.
 pub(super) fn begin(session: &mut Session, tag: String, mechanism: &str, initial: Option<&[u8]>) {
-    let context = Context {
-        nonce: sasl::nonce(&session.peer.nonce_seed, session.counters.auth_attempts),
-        hostname: session.settings.hostname.clone(),
-        timestamp: session.wall_time(),
-        ..ext::sasl_context(session)
-    };
+    let (seed, attempt) = (&session.peer.nonce_seed, session.counters.auth_attempts);
+    let (hostname, time) = (session.settings.hostname.as_str(), session.wall_time());
+    let context = line::attempt(ext::sasl_context(session), seed, attempt, hostname, time);
     session.counters.auth_attempts += 1;
     let (exchange, step) = Exchange::start(mechanism, initial, context);
     take_step(session, tag, Box::new(exchange), step);
@@ -44,7 +35,7 @@ pub(super) fn begin(session: &mut Session, tag: String, mechanism: &str, initial
 fn take_step(session: &mut Session, tag: String, mut exchange: Box<Exchange>, step: Step) {
     match step {
         Step::Challenge(octets) => {
-            session.out.line(&format!("+ {}", STANDARD.encode(octets)));
+            session.out.line(&format!("+ {}", line::challenge(&octets)));
             session.phase = Phase::Sasl { tag, exchange };
         }
         Step::Ask(ask) => session.ask(Ask::Sasl(ask), move |s, answer| match answer {
@@ -92,28 +83,20 @@ fn fail(session: &mut Session, tag: String, words: Words) {
     });
 }
 
-/// None of them tells whether the user exists.
 fn failure_words(error: &SaslError) -> Words {
-    match error {
-        SaslError::UnknownMechanism => respond::no("CANNOT", "the mechanism is not offered here"),
-        SaslError::EncryptionRequired => respond::no("PRIVACYREQUIRED", "the mechanism needs TLS"),
-        SaslError::TooLong => "BAD the response is too long".into(),
-        SaslError::Unavailable | SaslError::OutOfOrder(_) => {
-            respond::no("UNAVAILABLE", "accounts cannot be checked now, try again")
-        }
-        SaslError::Malformed(_)
-        | SaslError::InvalidCredentials
-        | SaslError::NotAuthorized
-        | SaslError::ChannelBinding(_)
-        | SaslError::Downgrade
-        | SaslError::ServerNotProven(_) => respond::no("AUTHENTICATIONFAILED", "authentication failed"),
+    match Told::from(error) {
+        Told::UnknownMechanism => respond::no("CANNOT", "the mechanism is not offered here"),
+        Told::NeedsProtection => respond::no("PRIVACYREQUIRED", "the mechanism needs TLS"),
+        Told::TooLong => "BAD the response is too long".into(),
+        Told::Unavailable => respond::no("UNAVAILABLE", "accounts cannot be checked now, try again"),
+        Told::Malformed | Told::Invalid => respond::no("AUTHENTICATIONFAILED", "authentication failed"),
     }
 }
 
 /// A line of the exchange.
 pub(in crate::imap) fn read_response(session: &mut Session, input: &mut Input<'_>) -> Flow {
-    let line = match take_line(input, SASL_LINE_OCTETS_MAX) {
-        Taken::Line(line) => line,
+    let text = match take_line(input, SASL_LINE_OCTETS_MAX) {
+        Taken::Line(text) => text,
         Taken::Partial => return Flow::Wait,
         Taken::TooLong => {
             session.bye("the response is too long");
@@ -123,14 +106,14 @@ pub(in crate::imap) fn read_response(session: &mut Session, input: &mut Input<'_
     let Phase::Sasl { tag, mut exchange } = std::mem::replace(&mut session.phase, Phase::Command) else {
         return Flow::Wait;
     };
-    if line == b"*" {
+    match line::read(text) {
         // RFC 9051 §6.2.2
-        session.finish(Ending::new(tag, "BAD authentication cancelled"));
-    } else if let Ok(response) = STANDARD.decode(line) {
-        let step = exchange.respond(&response);
-        take_step(session, tag, exchange, step);
-    } else {
-        session.finish(Ending::new(tag, "BAD the response is no base64"));
+        Ok(Line::Cancelled) => session.finish(Ending::new(tag, "BAD authentication cancelled")),
+        Ok(Line::Response(response)) => {
+            let step = exchange.respond(&response);
+            take_step(session, tag, exchange, step);
+        }
+        Err(NotBase64) => session.finish(Ending::new(tag, "BAD the response is no base64")),
     }
     Flow::Again
 }

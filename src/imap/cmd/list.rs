@@ -28,6 +28,9 @@ pub(super) fn run(session: &mut Session, tag: String, list: ListCommand) {
         session.out.line(&format!("* {word} (\\Noselect) \"/\" \"\""));
         return session.ok(tag, &format!("{word} completed"));
     }
+    if let Some(words) = status::refusal(session, list.return_status.as_deref().unwrap_or_default()) {
+        return session.finish(Ending::new(tag, words));
+    }
     status::note(session, list.return_status.as_deref().unwrap_or_default());
     session.query(Query::Mailboxes, move |s, reply| match reply {
         Ok(Reply::Mailboxes(infos)) => {

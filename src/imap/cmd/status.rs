@@ -1,5 +1,6 @@
 //! STATUS (RFC 9051 §6.3.11) with SIZE (RFC 8438), HIGHESTMODSEQ (RFC 7162 §3.1.7), MAILBOXID (RFC 8474 §4.3), DELETED and
-//! DELETED-STORAGE (RFC 9208 §4.2), APPENDLIMIT (RFC 7889 §2). How it fails: NO with the store's code.
+//! DELETED-STORAGE (RFC 9208 §4.2), APPENDLIMIT (RFC 7889 §2). How it fails: NO with the store's code, BAD for
+//! RECENT where IMAP4rev2 is enabled.
 
 use crate::base::mailbox::ask::{Query, Reply, Status};
 use crate::imap::respond::{self, Missing};
@@ -7,6 +8,9 @@ use crate::imap::session::{Ending, Session};
 use crate::wire::imap::{StatusItem, emit};
 
 pub(super) fn run(session: &mut Session, tag: String, name: String, items: Vec<StatusItem>) {
+    if let Some(words) = refusal(session, &items) {
+        return session.finish(Ending::new(tag, words));
+    }
     note(session, &items);
     session.query(Query::Status { names: vec![name.clone()] }, move |s, reply| {
         let words = match reply {
@@ -23,6 +27,11 @@ pub(super) fn run(session: &mut Session, tag: String, name: String, items: Vec<S
         };
         s.finish(Ending::new(tag, words));
     });
+}
+
+/// RFC 9051 appendix E: IMAP4rev2 has no RECENT.
+pub(super) fn refusal(session: &Session, items: &[StatusItem]) -> Option<&'static str> {
+    (session.enabled.rev2 && items.contains(&StatusItem::Recent)).then_some("BAD RECENT is not in IMAP4rev2")
 }
 
 /// Asking for HIGHESTMODSEQ enables CONDSTORE (RFC 7162 §3.1).

@@ -128,6 +128,7 @@ impl Model {
                 self.changed.push(*mailbox);
                 Ok(Reply::Stored { changed, modified, keywords })
             }
+            Change::Purge => panic!("no session asks for it"),
             Change::Expunge { mailbox, uids, deleted_only } => {
                 let there = self.at(*mailbox)?;
                 let gone = there.messages.iter().filter(|(u, m)| {

@@ -53,6 +53,7 @@ traces!(
     literal_minus,
     login,
     namespace,
+    partial,
     pipelining,
     qresync,
     quota,

@@ -4,7 +4,7 @@
 //! replaced then.
 
 use super::verifier::{Verifiers, check_phc, scram_from_text, scram_to_text};
-use super::{AccountsError, random};
+use super::{AccountQuota, AccountsError, random};
 use crate::base::scram::ScramHash;
 pub(super) use crate::mailstore::replaced::Signature;
 use crate::mailstore::replaced::{Locked, ReplacedFile, Secrecy};
@@ -26,6 +26,8 @@ pub(super) struct Content {
     /// Secret of the decoy keys for unknown users; kept, so that decoys outlive the process.
     pub decoy_key: Vec<u8>,
     pub accounts: BTreeMap<String, Verifiers>,
+    /// Of those that have one of their own.
+    pub quotas: BTreeMap<String, AccountQuota>,
 }
 
 impl std::fmt::Debug for Content {
@@ -68,7 +70,7 @@ impl AccountFile {
             Some((signature, text)) => Ok((Some(signature), self.parse(&text)?)),
             None => {
                 let decoy_key = random::<32>()?.to_vec();
-                Ok((None, Content { decoy_key, accounts: BTreeMap::new() }))
+                Ok((None, Content { decoy_key, accounts: BTreeMap::new(), quotas: BTreeMap::new() }))
             }
         }
     }
@@ -85,15 +87,19 @@ impl AccountFile {
         let decoy_key = STANDARD.decode(&header.decoy_key).ok().filter(|key| key.len() >= 16);
         let decoy_key =
             decoy_key.ok_or_else(|| corrupt(at, "\"decoy_key\" must be at least 16 octets in base64".into()))?;
-        let mut accounts = BTreeMap::new();
+        let (mut accounts, mut quotas) = (BTreeMap::new(), BTreeMap::new());
         for (at, line) in lines {
             let row: Row = serde_json::from_str(line).map_err(|e| corrupt(at, json_error(&e)))?;
+            let quota = AccountQuota { octets: row.quota_octets, messages: row.quota_messages };
             let (name, verifiers) = row.into_account().map_err(|what| corrupt(at, what))?;
+            if quota != AccountQuota::default() {
+                quotas.insert(name.clone(), quota);
+            }
             if accounts.insert(name.clone(), verifiers).is_some() {
                 return Err(corrupt(at, format!("the account {name} stands here twice")));
             }
         }
-        Ok(Content { decoy_key, accounts })
+        Ok(Content { decoy_key, accounts, quotas })
     }
 
     /// Waits for the lock, not for ever.
@@ -133,6 +139,10 @@ struct Row {
     scram_sha_1: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_secret: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota_octets: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota_messages: Option<u64>,
 }
 
 impl Row {
@@ -157,7 +167,10 @@ fn emit(content: &Content) -> Zeroizing<String> {
     let mut text = Zeroizing::new(json(&header));
     text.push('\n');
     for (name, verifiers) in &content.accounts {
+        let quota = content.quotas.get(name).copied().unwrap_or_default();
         let row = Row {
+            quota_octets: quota.octets,
+            quota_messages: quota.messages,
             name: name.clone(),
             password: verifiers.password.clone(),
             scram_sha_256: scram_to_text(ScramHash::Sha256, &verifiers.scram_sha_256),

@@ -58,6 +58,15 @@ pub struct AccountOptions {
     pub shared_secret: bool,
 }
 
+/// What an account may keep, where that differs from the settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountQuota {
+    /// Octets of all its messages; 0 is without limit, `None` what the settings say.
+    pub octets: Option<u64>,
+    /// Messages; 0 is without limit, `None` what the settings say.
+    pub messages: Option<u64>,
+}
+
 /// One row of [`Accounts::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSummary {
@@ -67,6 +76,8 @@ pub struct AccountSummary {
     pub mechanisms: Vec<&'static str>,
     /// Whether its password is kept in the clear.
     pub shared_secret: bool,
+    /// What it may keep.
+    pub quota: AccountQuota,
 }
 
 /// The accounts of a data directory. Shared between threads; several processes may have the same directory open.
@@ -156,15 +167,45 @@ impl Accounts {
     pub fn remove(&self, name: &str) -> Result<(), AccountsError> {
         let name = checked_name(name)?;
         self.change(|content| match content.accounts.remove(&name) {
-            Some(_) => Ok(()),
+            Some(_) => {
+                content.quotas.remove(&name);
+                Ok(())
+            }
             None => Err(content.unknown(&name)),
         })
+    }
+
+    /// Sets what an account may keep, from what it has been; a running server goes by it at once.
+    pub fn set_quota(
+        &self,
+        name: &str,
+        set: impl FnOnce(AccountQuota) -> AccountQuota,
+    ) -> Result<AccountQuota, AccountsError> {
+        let name = checked_name(name)?;
+        let mut quota = AccountQuota::default();
+        self.change(|content| {
+            if !content.accounts.contains_key(&name) {
+                return Err(content.unknown(&name));
+            }
+            quota = set(content.quotas.get(&name).copied().unwrap_or_default());
+            content.quotas.insert(name.clone(), quota);
+            content.quotas.retain(|_, quota| *quota != AccountQuota::default());
+            Ok(())
+        })?;
+        Ok(quota)
+    }
+
+    /// What an account may keep; of one that is not there as the settings have it.
+    pub fn quota(&self, user: &str) -> AccountQuota {
+        let name = prep::user_name(user.as_bytes()).unwrap_or_default();
+        self.fresh().quotas.get(&name).copied().unwrap_or_default()
     }
 
     /// Every account, by name.
     pub fn list(&self) -> Vec<AccountSummary> {
         let content = self.fresh();
-        content.accounts.iter().map(|(name, verifiers)| verifiers.summary(name)).collect()
+        let quota = |name: &String| content.quotas.get(name).copied().unwrap_or_default();
+        content.accounts.iter().map(|(name, verifiers)| verifiers.summary(name, quota(name))).collect()
     }
 
     /// The names as they are now.
@@ -276,6 +317,13 @@ impl Accounts {
             let _ = self.decoy.set(made); // another thread's is as good
         }
         self.decoy.get()
+    }
+}
+
+impl crate::mailstore::Quotas for Accounts {
+    fn quota(&self, account: &str) -> (Option<u64>, Option<u64>) {
+        let quota = Accounts::quota(self, account);
+        (quota.octets, quota.messages)
     }
 }
 

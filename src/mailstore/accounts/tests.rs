@@ -57,6 +57,28 @@ fn the_life_of_an_account() {
 }
 
 #[test]
+fn an_account_has_a_quota_of_its_own_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let accounts = open(dir.path());
+    accounts.add("ann@example.test", "one", AccountOptions::default()).unwrap();
+    let default = AccountQuota::default();
+    assert_eq!(accounts.quota("ann@example.test"), default);
+    assert_eq!(accounts.quota("nobody"), default);
+    let own = AccountQuota { octets: Some(2 << 30), messages: None };
+    accounts.set_quota("Ann@Example.Test", |_| own).unwrap();
+    let other = open(dir.path());
+    assert_eq!((other.quota("ann@example.test"), other.list()[0].quota), (own, own));
+    other.set_quota("ann@example.test", |quota| AccountQuota { messages: Some(0), ..quota }).unwrap();
+    // A new password leaves it alone.
+    accounts.passwd("ann@example.test", "two", None).unwrap();
+    assert_eq!(accounts.quota("ANN@example.test"), AccountQuota { octets: Some(2 << 30), messages: Some(0) });
+    assert!(matches!(accounts.set_quota("bob", |q| q), Err(AccountsError::Unknown { .. })));
+    accounts.remove("ann@example.test").unwrap();
+    accounts.add("ann@example.test", "three", AccountOptions::default()).unwrap();
+    assert_eq!(accounts.quota("ann@example.test"), default);
+}
+
+#[test]
 fn another_process_reads_the_same_and_the_server_notices_changes() {
     let dir = tempfile::tempdir().unwrap();
     let server = open(dir.path());

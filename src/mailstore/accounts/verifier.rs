@@ -3,7 +3,7 @@
 //! Texts: argon2id as a PHC string, SCRAM keys as `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` in base64, the form
 //! other mail and database servers use. How it fails: a text that does not read back is an error that names its field.
 
-use super::{AccountKnobs, AccountOptions, AccountSummary, AccountsError, random};
+use super::{AccountKnobs, AccountOptions, AccountQuota, AccountSummary, AccountsError, random};
 use crate::base::scram::{ScramHash, ScramKeys};
 use crate::wire::prep;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
@@ -73,12 +73,12 @@ impl Verifiers {
         }
     }
 
-    pub fn summary(&self, name: &str) -> AccountSummary {
+    pub fn summary(&self, name: &str, quota: AccountQuota) -> AccountSummary {
         let mut mechanisms = vec!["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN"];
         if self.shared_secret.is_some() {
             mechanisms.insert(2, "CRAM-MD5");
         }
-        AccountSummary { name: name.to_owned(), mechanisms, shared_secret: self.shared_secret.is_some() }
+        AccountSummary { name: name.to_owned(), mechanisms, shared_secret: self.shared_secret.is_some(), quota }
     }
 }
 

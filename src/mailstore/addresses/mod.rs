@@ -52,6 +52,8 @@ crate::knobs! {
     pub struct AddressKnobs in "addresses" {
         /// What stands between a user and one of its mailboxes in an address (`ann+lists@example.org`); `""` for nothing.
         separator: String = "+".to_owned(), unit "";
+        /// People that one message may be for, behind all aliases and lists it is addressed to; more is answered 452.
+        people_max: usize = 10_000, unit "recipients", range 1000..=1_000_000;
     }
 }
 
@@ -183,6 +185,12 @@ impl Addresses {
     /// Who gets mail for this address. In memory; never blocks.
     pub fn resolve(&self, address: &Mailbox) -> Resolved {
         self.table.load().resolve(address)
+    }
+
+    /// The address by which an account, and nobody else, is reached; `None` when there is none, because an alias stands in
+    /// front of it or it has no domain. In memory; never blocks.
+    pub fn own_address(&self, account: &str) -> Option<Mailbox> {
+        self.table.load().own_address(account)
     }
 
     /// Whether mail to this domain is for us. In memory; never blocks.

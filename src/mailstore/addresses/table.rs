@@ -141,6 +141,18 @@ impl Table {
         Resolved::Local { accounts, mailbox, remote: expansion.remote }
     }
 
+    /// The address by which an account, and nobody else, is reached.
+    pub fn own_address(&self, account: &str) -> Option<Mailbox> {
+        let address = match account.contains('@') {
+            true => parse_mailbox(account).ok()?,
+            false => parse_mailbox(&format!("{account}@{}", self.home.as_ref()?)).ok()?,
+        };
+        match self.resolve(&address) {
+            Resolved::Local { accounts, remote, .. } if accounts == [account] && remote.is_empty() => Some(address),
+            _ => None,
+        }
+    }
+
     /// Members of a list as addresses (EXPN, RFC 5321 §3.5.1).
     pub fn list_members(&self, list: &str) -> Option<Vec<String>> {
         let list = list.trim().trim_start_matches('<').trim_end_matches('>');

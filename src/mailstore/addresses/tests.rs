@@ -34,7 +34,12 @@ fn place(accounts: &[&str], file: &str) -> Place {
 
 fn open(dir: &TempDir, accounts: &Arc<Accounts>, separator: &str) -> Result<Addresses, AddressesError> {
     let domains = ["example.test", "bücher.example"].map(|d| parse_domain(d).unwrap()).to_vec();
-    Addresses::open(dir.path(), accounts.clone(), &AddressKnobs { separator: separator.into() }, domains)
+    Addresses::open(
+        dir.path(),
+        accounts.clone(),
+        &AddressKnobs { separator: separator.into(), ..AddressKnobs::default() },
+        domains,
+    )
 }
 
 /// Who gets it, in one line: accounts, `/mailbox`, `>remote`.

@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::image::Image;
 use super::index::Index;
 use super::octets::path_of;
-use super::recover;
+use super::recover::{self, Reading};
 use super::texts;
 use super::writer::EmbeddedWriter;
 use crate::base::mailbox::{AccountId, ContentId, MailboxId};
@@ -77,9 +77,9 @@ fn verify_on<D: Disk + Sync>(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, MailstoreError> {
     // First the index is told what a crash kept from it: that is no difference.
-    drop(recover::open(disk.clone(), directory, index, knobs.clone(), Clock::system())?);
+    drop(recover::open(disk.clone(), directory, index, knobs.clone(), Clock::system(), Reading::New)?);
     Index::remove(beside)?;
-    let (writer, opened) = recover::open(disk, directory, beside, knobs, Clock::system())?;
+    let (writer, opened) = recover::open(disk, directory, beside, knobs, Clock::system(), Reading::All)?;
     let mut found = Verified { log_damaged: opened.is_damaged(), ..Verified::default() };
     let (expected, held) = (state(&writer.index, beside)?, state(&Index::open_reader(index)?, index));
     match held {
@@ -183,7 +183,7 @@ pub fn compact(
     let index = directory.join("index.sqlite");
     // Opening gives back what is dead already.
     let segments_before = segments(directory)?;
-    let (mut writer, _) = recover::open(RealDisk, directory, &index, knobs, Clock::system())?;
+    let (mut writer, _) = recover::open(RealDisk, directory, &index, knobs, Clock::system(), Reading::New)?;
     let mut left = segments_before * 4 + 16; // each step empties about one; a limit all the same
     while writer.tidy(STEP_OCTETS) && left > 0 {
         left -= 1;

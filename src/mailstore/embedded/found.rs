@@ -23,7 +23,17 @@ pub(super) struct FoundTransaction {
 pub(super) struct FoundSnapshot {
     pub sequence: u64,
     pub at: Location,
-    pub payload: Option<Vec<u8>>,
+    pub text: SnapshotText,
+}
+
+/// What a snapshot says.
+pub(super) enum SnapshotText {
+    /// The index has it.
+    Known,
+    /// This.
+    Here(Vec<u8>),
+    /// To be read: a map told of it.
+    InTheLog,
 }
 
 /// What the log says.
@@ -57,7 +67,7 @@ impl Found {
     }
 
     fn take_content(&mut self, record: &Recovered<'_>) -> Option<()> {
-        let (front, octets) = Front::decode(record.payload).ok()?;
+        let (front, octets) = Front::decode(record.payload, record.at.octets).ok()?;
         let id = ContentId(record.id);
         self.water.content = self.water.content.max(record.id);
         let content = Content { at: record.at, octets: front.octets, front: octets, in_file: front.in_file, places: 0 };
@@ -97,9 +107,9 @@ impl Found {
     }
 
     fn take_account(&mut self, record: &Recovered<'_>) -> Option<()> {
-        let snapshot = record::decode_account(record.payload).ok()?;
+        let (transaction, water) = record::peek_account(record.payload).ok()?;
         let account = AccountId(u32::try_from(record.id).ok()?);
-        self.take_snapshot(record, Entity::Account(account), (snapshot.transaction, 0, 1), snapshot.water);
+        self.take_snapshot(record, Entity::Account(account), (transaction, 0, 1), water);
         Some(())
     }
 
@@ -119,8 +129,12 @@ impl Found {
     ) {
         self.water.rise(water);
         self.last = self.last.max(transaction);
-        let payload = (transaction > self.applied).then(|| record.payload.to_vec());
-        let new = FoundSnapshot { sequence: record.sequence, at: record.at, payload };
+        let text = match transaction > self.applied {
+            true if record.is_whole() => SnapshotText::Here(record.payload.to_vec()),
+            true => SnapshotText::InTheLog,
+            false => SnapshotText::Known,
+        };
+        let new = FoundSnapshot { sequence: record.sequence, at: record.at, text };
         let (_, known) = self.snapshots.entry((entity, transaction)).or_insert((parts, BTreeMap::new()));
         match known.get_mut(&part) {
             Some(known) if known.sequence < new.sequence => {

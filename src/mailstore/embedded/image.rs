@@ -46,6 +46,8 @@ pub(super) struct Chunk {
     pub rows: Vec<Row>,
     pub uids: UidSet,
     pub mod_seq: ModSeq,
+    /// Whether any may be without `\Seen`: false is certain.
+    pub unseen: bool,
 }
 
 impl Chunk {
@@ -58,6 +60,7 @@ impl Chunk {
     fn sum_up(&mut self) {
         self.uids = self.rows.iter().map(|r| r.uid).collect();
         self.mod_seq = self.rows.iter().map(|r| r.mod_seq).max().unwrap_or(0);
+        self.unseen = self.rows.iter().any(|r| !r.flags.contains(Flags::SEEN));
     }
 
     fn last(&self) -> Uid {
@@ -234,7 +237,8 @@ impl Image {
         if self.meta.unseen == 0 {
             return None;
         }
-        self.rows().find(|r| !r.flags.contains(Flags::SEEN)).map(|r| r.uid)
+        let chunks = self.chunks.iter().filter(|(_, c)| c.unseen);
+        chunks.flat_map(|(_, c)| &c.rows).find(|r| !r.flags.contains(Flags::SEEN)).map(|r| r.uid)
     }
 
     /// Messages below `uid_next` whose flags changed after `since`.
@@ -242,6 +246,11 @@ impl Image {
         let chunks = self.chunks.iter().take_while(|(base, _)| *base < uid_next);
         let rows = chunks.filter(|(_, c)| c.mod_seq > since).flat_map(|(_, c)| c.rows.iter());
         rows.take_while(|r| r.uid < uid_next).filter(|r| r.mod_seq > since).map(change_of).collect()
+    }
+
+    /// Whether what was expunged after `since` is remembered one by one.
+    pub fn remembers_vanished(&self, since: ModSeq) -> bool {
+        since >= self.vanished.floor || since >= self.meta.mod_seq
     }
 
     /// UIDs below `uid_next` that were expunged after `since`. May name more where that is long ago.
@@ -271,6 +280,7 @@ impl Image {
                     chunk.rows.push(*row);
                     chunk.uids.insert(row.uid);
                     chunk.mod_seq = chunk.mod_seq.max(row.mod_seq);
+                    chunk.unseen |= !row.flags.contains(Flags::SEEN);
                 }
                 _ => self.chunks.push((row.uid, Arc::new(Chunk::new(vec![*row])))),
             }
@@ -296,6 +306,7 @@ impl Image {
                     row.mod_seq = mod_seq;
                     self.meta.count(row);
                 }
+                chunk.unseen = chunk.rows.iter().any(|r| !r.flags.contains(Flags::SEEN));
             }
         }
     }

@@ -23,6 +23,8 @@ const BUSY_WAIT: Duration = if cfg!(test) { Duration::from_millis(50) } else { D
 /// Transactions after which a checkpoint is made, and how long fewer of them wait for one.
 const CHECKPOINT_WRITES: u64 = 500;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Pages of the write-ahead log that are kept for reuse once they have been moved into the file: 1 MiB.
+const WAL_FRAMES_KEPT: i64 = 256;
 
 const TABLES: &str = "
     CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, mark INTEGER NOT NULL);
@@ -291,7 +293,16 @@ impl Index {
             return Ok(());
         }
         (self.written, self.checkpointed) = (0, now);
-        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        let (busy, frames, moved): (i64, i64, i64) =
+            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+        if busy != 0 || moved < frames || frames < WAL_FRAMES_KEPT {
+            return Ok(());
+        }
+        // All of it is in the file: the room is given back, unless a reader is at it just now; nobody waits for that.
+        self.db.busy_timeout(Duration::ZERO)?;
+        let truncated = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.db.busy_timeout(BUSY_WAIT)?;
+        truncated
     }
 }
 

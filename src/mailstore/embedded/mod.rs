@@ -26,6 +26,7 @@ mod clock;
 mod commit;
 mod effect;
 mod found;
+mod glance;
 mod image;
 mod index;
 mod ledger;
@@ -47,11 +48,12 @@ mod tests;
 pub use care::{Compacted, Verified, compact, verify};
 pub use recover::Opened;
 
-use super::{MailReader, MailWriter, MailboxKnobs, Mailstore, MailstoreError};
+use super::{Glance, MailReader, MailWriter, MailboxKnobs, Mailstore, MailstoreError, Quotas};
 use crate::base::mailbox::AccountId;
 use crate::log::{Disk, RealDisk};
 use clock::Clock;
 use parking_lot::Mutex;
+use recover::Reading;
 use shared::Shared;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,6 +80,11 @@ impl<D: Disk + Sync> EmbeddedStore<D> {
         self.shared.accounts.read().iter().map(|(id, catalog)| (catalog.name.clone(), *id)).collect()
     }
 
+    /// Has accounts ask here what they may keep; without it, and of a second call, the settings count for all.
+    pub fn set_quotas(&self, quotas: Arc<dyn Quotas>) {
+        let _ = self.shared.quotas.set(quotas);
+    }
+
     fn open_on(
         disk: D,
         directory: &Path,
@@ -85,7 +92,7 @@ impl<D: Disk + Sync> EmbeddedStore<D> {
         knobs: MailboxKnobs,
         clock: Clock,
     ) -> Result<(EmbeddedStore<D>, Opened), MailstoreError> {
-        let (writer, opened) = recover::open(disk, directory, index, knobs, clock)?;
+        let (writer, opened) = recover::open(disk, directory, index, knobs, clock, Reading::New)?;
         Ok((EmbeddedStore { shared: writer.shared.clone(), writer: Mutex::new(Some(writer)) }, opened))
     }
 }
@@ -93,6 +100,10 @@ impl<D: Disk + Sync> EmbeddedStore<D> {
 impl<D: Disk + Sync> Mailstore for EmbeddedStore<D> {
     fn reader(&self) -> Result<Box<dyn MailReader>, MailstoreError> {
         Ok(Box::new(reader::EmbeddedReader::new(self.shared.clone())?))
+    }
+
+    fn glance(&self) -> Arc<dyn Glance> {
+        self.shared.clone()
     }
 
     fn writer(&self) -> Result<Box<dyn MailWriter>, MailstoreError> {

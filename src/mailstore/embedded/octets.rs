@@ -49,6 +49,26 @@ impl<D: Disk> Shared<D> {
         self.read(id, 0, usize::try_from(octets).map_err(|_| Unreadable)?)
     }
 
+    /// All of a message, checked and not moved in memory: it begins at the octet that is returned beside it.
+    pub fn read_whole(&self, id: ContentId) -> Result<(Vec<u8>, usize), Unreadable> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let content = self.content(id).ok_or(Unreadable)?;
+            if content.in_file.is_some() {
+                return self.read_all(id).map(|octets| (octets, 0));
+            }
+            if last.replace(content.at) == Some(content.at) {
+                break; // it was not moved: it is damaged
+            }
+            match self.log.read_record(content.at) {
+                Ok((record, payload_at)) => return Ok((record, payload_at + content.front as usize)),
+                Err(LogError::Damaged { .. }) => {}
+                Err(_) => return Err(Unreadable),
+            }
+        }
+        Err(Unreadable)
+    }
+
     fn read_at(&self, id: ContentId, content: Content, offset: u64, octets_max: usize) -> Result<Vec<u8>, LogError> {
         let left = content.octets.saturating_sub(offset);
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(octets_max);

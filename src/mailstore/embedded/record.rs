@@ -66,12 +66,15 @@ impl Front {
         w.option(self.in_file, |w, prefix| w.varint(prefix.into()));
     }
 
-    /// Reads it; with the octets it takes.
-    pub fn decode(payload: &[u8]) -> Result<(Front, u32), CodecError> {
+    /// Octets that are enough to read it.
+    pub const OCTETS_MAX: usize = 10 + 1 + 5;
+
+    /// Reads it from the beginning of a payload of so many octets; with the octets it takes.
+    pub fn decode(payload: &[u8], payload_octets: u32) -> Result<(Front, u32), CodecError> {
         let mut r = Reader::new(payload);
         let front = Front { octets: r.varint()?, in_file: r.option(number)? };
         let taken = payload.len() - r.rest().len();
-        let held = r.rest().len() as u64;
+        let held = u64::from(payload_octets) - (taken as u64).min(payload_octets.into());
         if held != front.in_file.map_or(front.octets, u64::from) {
             return Err(r.error("as many octets as the front says"));
         }
@@ -237,6 +240,22 @@ fn read_catalog(r: &mut Reader<'_>) -> Result<Catalog, CodecError> {
     }
     catalog.subscribed = read_texts(r)?.into_iter().collect();
     Ok(catalog)
+}
+
+/// Which snapshot it is, and its numbers, without the rest.
+pub(super) fn peek_account(payload: &[u8]) -> Result<(u64, Water), CodecError> {
+    let mut r = Reader::new(payload);
+    Ok((r.varint()?, Water::read(&mut r)?))
+}
+
+/// How much of a record of this kind is needed to know what it is: what the maps of the log keep.
+pub(super) fn front_octets(kind: u8) -> usize {
+    match kind {
+        KIND_CONTENT => Front::OCTETS_MAX,
+        // Varints of ten octets at most.
+        KIND_ACCOUNT | KIND_MAILBOX => 8 * 10,
+        _ => usize::MAX,
+    }
 }
 
 /// The front of a mailbox's part; `front` in the first of them.

@@ -5,7 +5,7 @@
 use super::catalog::Catalog;
 use super::clock::Clock;
 use super::effect::Entity;
-use super::found::{Found, FoundSnapshot};
+use super::found::{Found, FoundSnapshot, SnapshotText};
 use super::image::Image;
 use super::index::{Applied, Index};
 use super::ledger::Ledger;
@@ -18,6 +18,7 @@ use super::writer::EmbeddedWriter;
 use crate::base::mailbox::{AccountId, ContentId, MailboxId};
 use crate::log::{self, Disk, Location, Log, LogOptions};
 use crate::mailstore::{MailboxKnobs, MailstoreError};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,12 +57,22 @@ impl Opened {
     }
 }
 
+/// How the log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What no map tells of.
+    New,
+    /// All of it.
+    All,
+}
+
 pub(super) fn open<D: Disk>(
     disk: D,
     directory: &Path,
     index_path: &Path,
     knobs: MailboxKnobs,
     clock: Clock,
+    reading: Reading,
 ) -> Result<(EmbeddedWriter<D>, Opened), MailstoreError> {
     let bodies = directory.join("bodies");
     disk.make_directory(&bodies).map_err(|e| failed("making", &bodies, &e))?;
@@ -80,8 +91,11 @@ pub(super) fn open<D: Disk>(
             _ => Applied::default(),
         };
         let mut found = Found { applied: applied.transaction, ..Found::default() };
-        let (mut log, recovery) = Log::open(disk.clone(), &log_directory, options, &mut |record| found.take(&record))?;
+        // An index that has to be made needs all of it.
+        let open = if reading == Reading::New && why.is_none() { Log::open_mapped } else { Log::open };
+        let (mut log, recovery) = open(disk.clone(), &log_directory, options, &mut |record| found.take(&record))?;
         log.set_compact_below_percent(knobs.compact_below_percent);
+        log.set_pack_above_percent(knobs.pack_above_percent);
         let mut opened = Opened { log: recovery, rebuilt: why, ..Opened::default() };
         opened.foreign_records = found.foreign.len();
         let doubt = found.doubt(applied);
@@ -123,7 +137,7 @@ fn open_anew<D: Disk>(
     why: &'static str,
 ) -> Result<(EmbeddedWriter<D>, Opened), MailstoreError> {
     Index::remove(index_path)?;
-    let (writer, mut opened) = open(disk, directory, index_path, knobs, clock)?;
+    let (writer, mut opened) = open(disk, directory, index_path, knobs, clock, Reading::All)?;
     opened.rebuilt = Some(why);
     Ok((writer, opened))
 }
@@ -226,8 +240,14 @@ impl<D: Disk> Recovering<D> {
     fn apply_snapshots(&mut self, snapshots: &BTreeMap<Entity, (u64, Vec<FoundSnapshot>)>) -> Option<()> {
         let mut whole = Some(());
         for (entity, (_, parts)) in snapshots {
-            let payloads: Option<Vec<&Vec<u8>>> = parts.iter().map(|p| p.payload.as_ref()).collect();
-            let Some(payloads) = payloads else { continue };
+            if parts.iter().any(|p| matches!(p.text, SnapshotText::Known)) {
+                continue;
+            }
+            let payloads: Option<Vec<Cow<'_, [u8]>>> = parts.iter().map(|p| self.text_of(p)).collect();
+            let Some(payloads) = payloads else {
+                whole = None;
+                continue;
+            };
             let applied = match entity {
                 Entity::Account(id) => self.apply_account(*id, &payloads),
                 Entity::Mailbox(id) => self.apply_mailbox(*id, &payloads),
@@ -241,7 +261,15 @@ impl<D: Disk> Recovering<D> {
         whole
     }
 
-    fn apply_account(&mut self, id: AccountId, payloads: &[&Vec<u8>]) -> Option<()> {
+    fn text_of<'a>(&self, snapshot: &'a FoundSnapshot) -> Option<Cow<'a, [u8]>> {
+        match &snapshot.text {
+            SnapshotText::Known => None,
+            SnapshotText::Here(text) => Some(Cow::Borrowed(text)),
+            SnapshotText::InTheLog => self.writer.shared.log.read(snapshot.at).ok().map(Cow::Owned),
+        }
+    }
+
+    fn apply_account(&mut self, id: AccountId, payloads: &[Cow<'_, [u8]>]) -> Option<()> {
         let snapshot = record::decode_account(payloads.first()?).ok()?;
         // The transaction that made a mailbox may be gone, while what came into it is told by others.
         for entry in snapshot.catalog.mailboxes.values().filter(|e| e.selectable) {
@@ -253,7 +281,7 @@ impl<D: Disk> Recovering<D> {
         Some(())
     }
 
-    fn apply_mailbox(&mut self, id: MailboxId, payloads: &[&Vec<u8>]) -> Option<()> {
+    fn apply_mailbox(&mut self, id: MailboxId, payloads: &[Cow<'_, [u8]>]) -> Option<()> {
         let mut front = None;
         let mut chunks = Vec::new();
         for payload in payloads {

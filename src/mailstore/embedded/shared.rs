@@ -14,13 +14,13 @@ use super::warm::Warm;
 use crate::base::mailbox::ask::StoreError;
 use crate::base::mailbox::{AccountId, ContentId, MailboxId, Uid};
 use crate::log::{Disk, Location, LogReader};
-use crate::mailstore::MailboxKnobs;
+use crate::mailstore::{MailboxKnobs, Quotas};
 use crate::wire::mime::SortFields;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Computed values that wait to be written to the index; beyond them they are computed again.
 const COMPUTED_WAITING_MAX: usize = 50_000;
@@ -68,6 +68,8 @@ pub(super) struct Shared<D: Disk> {
     /// Where the full-text index is, when there is one.
     pub texts: Option<PathBuf>,
     pub knobs: MailboxKnobs,
+    /// Who knows what accounts may keep.
+    pub quotas: OnceLock<Arc<dyn Quotas>>,
     pub clock: Clock,
     pub log: LogReader<D>,
     pub accounts: RwLock<HashMap<AccountId, Arc<Catalog>>>,
@@ -84,6 +86,8 @@ pub(super) struct Shared<D: Disk> {
     pub warm_computed: Warm<Computed>,
     /// Headers that were searched.
     pub warm_headers: Warm<Arc<Header>>,
+    /// Header sections that were fetched.
+    pub warm_heads: Warm<Arc<Vec<u8>>>,
 }
 
 impl<D: Disk> Shared<D> {
@@ -97,11 +101,13 @@ impl<D: Disk> Shared<D> {
         Shared {
             warm_computed: Warm::new(warm_octets_max),
             warm_headers: Warm::new(warm_octets_max),
+            warm_heads: Warm::new(warm_octets_max),
             disk,
             bodies,
             texts: knobs.full_text_search.then(|| texts::path_of(&index_path)),
             index_path,
             knobs,
+            quotas: OnceLock::new(),
             clock,
             log,
             accounts: RwLock::default(),
@@ -131,10 +137,15 @@ impl<D: Disk> Shared<D> {
         Some(self.slot(mailbox)?.state.read().meta.clone())
     }
 
+    /// The mailbox is in use: its image is not the first to leave memory.
+    pub fn note_use(&self, slot: &Slot) {
+        slot.used.store(self.ticks.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// The image of a mailbox, from memory or the index.
     pub fn image(&self, mailbox: MailboxId, index: &Index) -> Result<Arc<Image>, StoreError> {
         let slot = self.slot(mailbox).ok_or(StoreError::Gone)?;
-        slot.used.store(self.ticks.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.note_use(&slot);
         if let Some(image) = &slot.state.read().image {
             return Ok(image.clone());
         }
@@ -165,7 +176,7 @@ impl<D: Disk> Shared<D> {
             self.slots.write().insert(mailbox, slot.clone());
             slot
         });
-        slot.used.store(self.ticks.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.note_use(&slot);
         let mut state = slot.state.write();
         let before = state.image.as_ref().map_or(0, |i| i.meta.messages);
         self.loaded.fetch_add(image.meta.messages, Ordering::Relaxed);
@@ -216,6 +227,12 @@ impl<D: Disk> Shared<D> {
     pub fn usage(&self, catalog: &Catalog) -> (u64, u64) {
         let metas = catalog.mailboxes.values().filter_map(|e| self.meta(e.id));
         metas.fold((0, 0), |(octets, messages), m| (octets + m.octets, messages + m.messages))
+    }
+
+    /// Octets and messages that an account may keep; 0 is without limit.
+    pub fn quota_of(&self, account: &str) -> (u64, u64) {
+        let (octets, messages) = self.quotas.get().map_or((None, None), |quotas| quotas.quota(account));
+        (octets.unwrap_or(self.knobs.quota_octets.0), messages.unwrap_or(self.knobs.quota_messages))
     }
 
     /// Hands the writer a value that was computed.

@@ -41,7 +41,13 @@ impl<D: Disk> EmbeddedWriter<D> {
         let _ = self.index.checkpoint(self.shared.clock.elapsed());
         self.shared.shed();
         self.log.prepare();
-        more
+        more || self.log.write_maps(record::front_octets)
+    }
+
+    /// The last call before an orderly end: the next start finds everything written down.
+    pub(super) fn rest_now(&mut self) {
+        self.tidy_up(0);
+        self.log.write_last_maps(record::front_octets);
     }
 
     /// Adds some texts to the full-text index. Returns whether there are more.

@@ -107,6 +107,10 @@ impl<D: Disk + Sync> MailWriter for EmbeddedWriter<D> {
         self.tidy_up(budget_octets)
     }
 
+    fn rest(&mut self) {
+        self.rest_now();
+    }
+
     fn backup(&mut self, directory: &Path) -> Result<BackedUp, MailstoreError> {
         self.back_up(directory)
     }
@@ -126,6 +130,7 @@ impl<D: Disk> EmbeddedWriter<D> {
             Change::Store { mailbox, uids, how, flags, unchanged_since } => {
                 self.store(account, mailbox, &uids, (how, &flags), unchanged_since)
             }
+            Change::Purge => self.purge(account),
             Change::Expunge { mailbox, uids, deleted_only } => {
                 self.expunge(account, mailbox, uids.as_ref(), deleted_only)
             }
@@ -179,12 +184,12 @@ impl<D: Disk> EmbeddedWriter<D> {
 
     /// Whether so much more fits into the account.
     pub(super) fn check_quota(&self, account: AccountId, octets: u64, messages: u64) -> Result<(), StoreError> {
-        let knobs = &self.shared.knobs;
-        let (octets_max, messages_max) = (knobs.quota_octets.0, knobs.quota_messages);
+        let catalog = self.catalog(account)?;
+        let (octets_max, messages_max) = self.shared.quota_of(&catalog.name);
         if octets_max == 0 && messages_max == 0 {
             return Ok(());
         }
-        let (has_octets, has_messages) = self.staged.usage(&self.shared, &*self.catalog(account)?);
+        let (has_octets, has_messages) = self.staged.usage(&self.shared, &catalog);
         let over = |has: u64, more: u64, most: u64| most > 0 && more > 0 && has.saturating_add(more) > most;
         if over(has_octets, octets, octets_max) || over(has_messages, messages, messages_max) {
             return Err(StoreError::OverQuota);

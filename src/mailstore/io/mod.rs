@@ -6,11 +6,13 @@
 //! How it fails: [`MailstoreError`] with the file, or the mailbox and why the store refused; what was imported before that
 //! stays.
 
+mod labels;
 mod maildir;
 mod mbox;
 #[cfg(test)]
 mod tests;
 
+pub use labels::export_labels;
 pub use maildir::{export_maildir, import_maildir};
 pub use mbox::{export_mbox, import_mbox};
 

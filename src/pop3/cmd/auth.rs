@@ -1,4 +1,4 @@
-//! AUTH (RFC 5034): base64 on the wire here, the exchange itself in `sasl/`. How it fails: `-ERR` for an unknown mechanism,
+//! AUTH (RFC 5034); its lines and the exchange itself are in `sasl/`. How it fails: `-ERR` for an unknown mechanism,
 //! for what is no base64 or is cancelled and for an over-long line, `[AUTH]` for wrong credentials and where a password
 //! could be read on the wire, `[SYS/TEMP]` when nobody can tell; the end beyond `auth_failures_max`.
 
@@ -9,12 +9,11 @@ use super::super::state::{Pending, State};
 use super::user::needs_protection;
 use crate::base::buf::Input;
 use crate::base::time::Instant;
+use crate::sasl::line::{self, Line, NotBase64, Told};
 use crate::sasl::server::{Context, Exchange, Step};
 use crate::sasl::{self, SaslError};
 use crate::wire::pop3::replies::{self, Response};
 use crate::wire::pop3::{self, Frame, SASL_LINE_OCTETS_MAX};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 pub(super) fn run(session: &mut Session, now: Instant, argument: &str) {
     let mut words = argument.split([' ', '\t']).filter(|word| !word.is_empty());
@@ -22,18 +21,13 @@ pub(super) fn run(session: &mut Session, now: Instant, argument: &str) {
         return list_mechanisms(session, now);
     };
     let initial = match (words.next(), words.next()) {
-        (None, _) => Ok(None),
-        (Some("="), None) => Ok(Some(Vec::new())), // RFC 5034 §4: the empty initial response
-        (Some(text), None) => STANDARD.decode(text).map(Some).map_err(|_| replies::not_base64()),
-        (Some(_), Some(_)) => Err(replies::usage("AUTH mechanism or AUTH mechanism initial-response")),
+        (word, None) => line::read_initial(word).map_err(|NotBase64| replies::not_base64()),
+        (_, Some(_)) => Err(replies::usage("AUTH mechanism or AUTH mechanism initial-response")),
     };
     let Some(initial) = super::checked(session, now, initial) else { return };
-    let context = Context {
-        nonce: sasl::nonce(&session.peer.nonce_seed, session.counters.auth_attempts),
-        hostname: session.settings.hostname.as_str().to_owned(),
-        timestamp: session.wall_time(now),
-        ..offer_context(session)
-    };
+    let (seed, attempt) = (&session.peer.nonce_seed, session.counters.auth_attempts);
+    let (hostname, time) = (session.settings.hostname.as_str(), session.wall_time(now));
+    let context = line::attempt(offer_context(session), seed, attempt, hostname, time);
     session.counters.auth_attempts += 1;
     let (exchange, step) = Exchange::start(mechanism, initial.as_deref(), context);
     take_step(session, now, Box::new(exchange), step);
@@ -51,20 +45,13 @@ fn list_mechanisms(session: &mut Session, now: Instant) {
 
 /// What decides which mechanisms are offered.
 pub(super) fn offer_context(session: &Session) -> Context {
-    let tls = session.peer.tls.as_ref();
-    Context {
-        enabled: session.settings.sasl_mechanisms.clone(),
-        protected: session.is_protected(),
-        channel_binding: tls.map(|t| t.channel_binding.clone()),
-        external_identity: tls.and_then(|t| t.client_identity.clone()),
-        ..Context::default()
-    }
+    line::offer(&session.settings.sasl_mechanisms, session.peer.protected, session.peer.tls.as_ref())
 }
 
 fn take_step(session: &mut Session, now: Instant, exchange: Box<Exchange>, step: Step) {
     match step {
         Step::Challenge(bytes) => {
-            session.out.push_bytes(&replies::challenge(&STANDARD.encode(bytes)));
+            session.out.push_bytes(&replies::challenge(&line::challenge(&bytes)));
             session.enter(now, State::Sasl(exchange));
         }
         Step::Ask(ask) => session.ask(Ask::Sasl(ask), Pending::Sasl(exchange)),
@@ -81,19 +68,14 @@ fn take_step(session: &mut Session, now: Instant, exchange: Box<Exchange>, step:
     }
 }
 
-/// None of them tells whether the user exists.
 fn failure(session: &Session, error: &SaslError) -> Response {
-    match error {
-        SaslError::UnknownMechanism => replies::mechanism_unknown(),
-        SaslError::EncryptionRequired => needs_protection(session),
-        SaslError::Malformed(_) => replies::auth_malformed(),
-        SaslError::TooLong => replies::auth_line_too_long(),
-        SaslError::Unavailable | SaslError::OutOfOrder(_) => replies::auth_unavailable(),
-        SaslError::InvalidCredentials
-        | SaslError::NotAuthorized
-        | SaslError::ChannelBinding(_)
-        | SaslError::Downgrade
-        | SaslError::ServerNotProven(_) => replies::auth_invalid(),
+    match Told::from(error) {
+        Told::UnknownMechanism => replies::mechanism_unknown(),
+        Told::NeedsProtection => needs_protection(session),
+        Told::Malformed => replies::auth_malformed(),
+        Told::TooLong => replies::auth_line_too_long(),
+        Told::Unavailable => replies::auth_unavailable(),
+        Told::Invalid => replies::auth_invalid(),
     }
 }
 
@@ -109,15 +91,15 @@ pub(in crate::pop3) fn read_response(
             session.state = State::Sasl(exchange);
             return false;
         }
-        Frame::Line { line, consumed } => {
+        Frame::Line { line: text, consumed } => {
             input.consume(consumed);
-            if line == b"*" {
-                session.refuse(now, &replies::auth_cancelled()); // RFC 5034 §4
-            } else if let Ok(response) = STANDARD.decode(line) {
-                let step = exchange.respond(&response);
-                take_step(session, now, exchange, step);
-            } else {
-                session.refuse(now, &replies::not_base64());
+            match line::read(text) {
+                Ok(Line::Cancelled) => session.refuse(now, &replies::auth_cancelled()),
+                Ok(Line::Response(response)) => {
+                    let step = exchange.respond(&response);
+                    take_step(session, now, exchange, step);
+                }
+                Err(NotBase64) => session.refuse(now, &replies::not_base64()),
             }
         }
         Frame::TooLong => {

@@ -8,6 +8,6 @@ use crate::wire::pop3::Verb;
 pub(super) fn run(session: &mut Session, now: Instant, argument: &str) {
     let found = super::words::<1>(Verb::Retr, argument).and_then(|[word]| super::message(session, word));
     if let Some((number, uid, octets)) = super::checked(session, now, found) {
-        session.send_message(number, uid, octets);
+        session.send_message(now, number, uid, octets);
     }
 }

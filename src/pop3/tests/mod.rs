@@ -1,5 +1,6 @@
 //! Tests of the POP3 machine: traces (`../traces/*.trace`), and properties over arbitrary input and answers.
 
+mod ahead;
 mod harness;
 mod properties;
 mod script;

@@ -1,17 +1,16 @@
-//! AUTH (RFC 4954): base64 on the wire here, the exchange itself in `sasl/`. How it fails: 503 out of order, 504 and 538
+//! AUTH (RFC 4954); its lines and the exchange itself are in `sasl/`. How it fails: 503 out of order, 504 and 538
 //! for the mechanism, 501 for what is no base64 or is cancelled, 500 for an over-long line, 535 for wrong credentials,
 //! 454 when nobody can tell, 421 beyond `auth_failures_max`.
 
 use crate::base::buf::Input;
 use crate::base::time::Instant;
+use crate::sasl::SaslError;
+use crate::sasl::line::{self, Line, NotBase64, Told};
 use crate::sasl::server::{Context, Exchange, Step};
-use crate::sasl::{self, SaslError};
 use crate::smtp::server::{Answer, Ask, Flow, Pending, SASL_LINE_OCTETS_MAX, Server, State, Then, Verdict, misfit};
 use crate::wire::command::{self, Frame};
 use crate::wire::replies;
 use crate::wire::reply::Reply;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
 
 pub(in crate::smtp) fn run(server: &mut Server, now: Instant, argument: &str) {
@@ -19,12 +18,9 @@ pub(in crate::smtp) fn run(server: &mut Server, now: Instant, argument: &str) {
         Ok(checked) => checked,
         Err(reply) => return server.respond(now, reply),
     };
-    let context = Context {
-        nonce: sasl::nonce(&server.peer.nonce_seed, server.counters.auth_attempts),
-        hostname: server.config.hostname.as_str().to_owned(),
-        timestamp: server.wall_time(now),
-        ..offer_context(server)
-    };
+    let (seed, attempt) = (&server.peer.nonce_seed, server.counters.auth_attempts);
+    let (hostname, time) = (server.config.hostname.as_str(), server.wall_time(now));
+    let context = line::attempt(offer_context(server), seed, attempt, hostname, time);
     server.counters.auth_attempts += 1;
     let (exchange, step) = Exchange::start(mechanism, initial.as_deref(), context);
     take_step(server, now, Box::new(exchange), step);
@@ -45,30 +41,19 @@ fn check<'a>(server: &Server, argument: &'a str) -> Result<(&'a str, Option<Vec<
         return Err(replies::not_in_transaction()); // RFC 4954 §4
     }
     let (mechanism, initial) = command::parse_auth(argument).map_err(|_| replies::auth_syntax())?;
-    let initial = match initial {
-        None => None,
-        Some("=") => Some(Vec::new()), // RFC 4954 §4: the empty initial response
-        Some(text) => Some(STANDARD.decode(text).map_err(|_| replies::not_base64())?),
-    };
+    let initial = line::read_initial(initial).map_err(|NotBase64| replies::not_base64())?;
     Ok((mechanism, initial))
 }
 
 /// What decides which mechanisms are offered.
 pub(in crate::smtp) fn offer_context(server: &Server) -> Context {
-    let tls = server.peer.tls.as_ref();
-    Context {
-        enabled: server.config.mechanisms.clone(),
-        protected: server.peer.rights.protected || tls.is_some(),
-        channel_binding: tls.map(|t| t.channel_binding.clone()),
-        external_identity: tls.and_then(|t| t.client_identity.clone()),
-        ..Context::default()
-    }
+    line::offer(&server.config.mechanisms, server.peer.rights.protected, server.peer.tls.as_ref())
 }
 
 fn take_step(server: &mut Server, now: Instant, exchange: Box<Exchange>, step: Step) {
     match step {
         Step::Challenge(bytes) => {
-            let challenge = replies::challenge(STANDARD.encode(bytes));
+            let challenge = replies::challenge(line::challenge(&bytes));
             server.respond_after(now, Duration::ZERO, vec![challenge], Then::Sasl(exchange));
         }
         Step::Ask(ask) => server.ask(Ask::Sasl(ask), Pending::Sasl(exchange)),
@@ -84,19 +69,14 @@ fn take_step(server: &mut Server, now: Instant, exchange: Box<Exchange>, step: S
     }
 }
 
-/// None of them tells whether the user exists.
 fn failure_reply(error: &SaslError) -> Reply {
-    match error {
-        SaslError::UnknownMechanism => replies::mechanism_unknown(),
-        SaslError::EncryptionRequired => replies::auth_needs_tls(),
-        SaslError::Malformed(_) => replies::auth_malformed(),
-        SaslError::TooLong => replies::auth_line_too_long(),
-        SaslError::Unavailable | SaslError::OutOfOrder(_) => replies::auth_unavailable(),
-        SaslError::InvalidCredentials
-        | SaslError::NotAuthorized
-        | SaslError::ChannelBinding(_)
-        | SaslError::Downgrade
-        | SaslError::ServerNotProven(_) => replies::auth_invalid(),
+    match Told::from(error) {
+        Told::UnknownMechanism => replies::mechanism_unknown(),
+        Told::NeedsProtection => replies::auth_needs_tls(),
+        Told::Malformed => replies::auth_malformed(),
+        Told::TooLong => replies::auth_line_too_long(),
+        Told::Unavailable => replies::auth_unavailable(),
+        Told::Invalid => replies::auth_invalid(),
     }
 }
 
@@ -113,15 +93,15 @@ pub(in crate::smtp) fn read_response(
             server.state = State::Sasl(exchange);
             return Flow::Wait;
         }
-        Frame::Line { line, consumed } => {
+        Frame::Line { line: text, consumed } => {
             input.consume(consumed);
-            if line == b"*" {
-                server.respond(now, replies::auth_cancelled()); // RFC 4954 §4
-            } else if let Ok(response) = STANDARD.decode(line) {
-                let step = exchange.respond(&response);
-                take_step(server, now, exchange, step);
-            } else {
-                server.respond(now, replies::not_base64());
+            match line::read(text) {
+                Ok(Line::Cancelled) => server.respond(now, replies::auth_cancelled()),
+                Ok(Line::Response(response)) => {
+                    let step = exchange.respond(&response);
+                    take_step(server, now, exchange, step);
+                }
+                Err(NotBase64) => server.respond(now, replies::not_base64()),
             }
         }
         Frame::BareLf => return server.skip_bare_line(now, input),

@@ -30,8 +30,9 @@ pub(in crate::smtp) use settle::{recipient_granted, repeat, settle};
 pub(in crate::smtp) use state::{Chunks, Held, OpenChunk, Pending, Skip, State, Then, Transaction};
 pub(in crate::smtp) use verdict::{Refusal, Verdict, misfit};
 
+use crate::base::address::ReversePath;
 use crate::base::buf::{Input, Output};
-use crate::base::envelope::Protocol;
+use crate::base::envelope::{Protocol, Recipient};
 use crate::base::time::{Instant, WallTime};
 use crate::base::tls::TlsFacts;
 use crate::smtp::cmd;
@@ -238,6 +239,10 @@ impl Server {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+    /// The open transaction: its sender, and its recipients accepted so far.
+    pub fn transaction(&self) -> Option<(&ReversePath, &[Recipient])> {
+        self.transaction.as_ref().map(|t| (&t.sender, &*t.recipients))
     }
     /// Whether a transaction is open.
     pub fn in_transaction(&self) -> bool {

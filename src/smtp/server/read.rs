@@ -95,6 +95,7 @@ impl Server {
 
     /// A LF without CR is no end of line: says so, and goes on behind the next CRLF.
     pub(in crate::smtp) fn skip_bare_line(&mut self, now: Instant, input: &mut Input<'_>) -> Flow {
+        self.counters.bare_line_feeds += 1;
         let rest = input.rest();
         input.consume(rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |n| n + 1));
         self.complain(now, replies::bare_line_feed(), State::SkipLine { after_cr: false })
@@ -138,10 +139,18 @@ impl Server {
             }
             _ if self.standing == Standing::TurnedAway => replies::turned_away(),
             Ok(Line::Command(verb, argument)) => return cmd::run(self, now, verb, argument),
-            Ok(Line::Unknown) => replies::unknown_command(),
+            Ok(Line::Unknown) => {
+                self.counters.foreign_commands += 1;
+                replies::unknown_command()
+            }
             Ok(Line::Empty) => replies::empty_line(),
-            Err(LineError::Control) => replies::control_character(),
-            Err(LineError::NotUtf8) => replies::not_utf8(),
+            Err(error) => {
+                self.counters.foreign_commands += 1;
+                match error {
+                    LineError::Control => replies::control_character(),
+                    LineError::NotUtf8 => replies::not_utf8(),
+                }
+            }
         };
         if self.count_idle() {
             self.respond(now, reply);

@@ -98,6 +98,10 @@ pub struct Counters {
     pub errors_without_mail: u32,
     /// Commands sent in a group where RFC 2920 §3.1 forbids it.
     pub improper_pipelining: u32,
+    /// Command lines that ended in a bare line feed.
+    pub bare_line_feeds: u32,
+    /// Lines that are no command of SMTP.
+    pub foreign_commands: u32,
     /// Commands that brought no mail nearer since the last accepted message.
     pub idle_commands: u32,
     /// Transactions begun.

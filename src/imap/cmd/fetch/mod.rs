@@ -1,5 +1,5 @@
 //! FETCH and UID FETCH (RFC 9051 §6.4.5) with CHANGEDSINCE and VANISHED (RFC 7162 §3.1.4, §3.2.6), BINARY (RFC 3516), PREVIEW
-//! (RFC 8970), OBJECTID (RFC 8474), SAVEDATE (RFC 8514).
+//! (RFC 8970), OBJECTID (RFC 8474), SAVEDATE (RFC 8514), PARTIAL (RFC 9394 §3.3).
 //!
 //! The answer is asked for in slices, the next one when the former has gone to the wire; a large literal comes in pieces
 //! in the same way. So a session holds a slice at most, however slow its client is. How it fails: NO with the store's
@@ -9,6 +9,7 @@ mod row;
 
 use super::no_such_message;
 use crate::base::mailbox::ask::{Change, FetchItems, Fetched, Query, Reply, Row, StoreError, StoreHow};
+use crate::base::mailbox::search::{Found, SearchForm, SearchKey};
 use crate::base::mailbox::{FlagNames, Flags, Keywords, ModSeq, Uid, UidSet};
 use crate::imap::config::{FETCH_OCTETS_MAX, FETCH_ROWS_MAX, FETCH_ROWS_OF_SECTIONS_MAX};
 use crate::imap::respond::{self, Missing};
@@ -60,8 +61,40 @@ pub(super) fn run(session: &mut Session, tag: String, mut fetch: FetchCommand) {
     let Some(mailbox) = session.mailbox() else {
         return session.finish(Ending::new(tag, respond::server_bug()));
     };
-    let Ok(left) = sets::resolve(mailbox, &fetch.messages, fetch.uid) else {
+    let Ok(mut left) = sets::resolve(mailbox, &fetch.messages, fetch.uid) else {
         return session.finish(Ending::new(tag, no_such_message()).updates(updates));
+    };
+    match (fetch.partial, fetch.changed_since) {
+        (None, _) => {}
+        (Some(range), None) => left = sets::part_of(&left, range),
+        // Of those that changed: which these are the store knows.
+        (Some(range), Some(since)) => return run_part(session, tag, fetch, (left, range, since)),
+    }
+    run_on(session, tag, fetch, &left);
+}
+
+/// The part that PARTIAL names of those that CHANGEDSINCE names.
+fn run_part(
+    session: &mut Session,
+    tag: String,
+    fetch: FetchCommand,
+    (among, range, since): (UidSet, (i64, i64), ModSeq),
+) {
+    let Some(mailbox) = session.mailbox() else {
+        return session.finish(Ending::new(tag, respond::server_bug()));
+    };
+    let key = SearchKey::ModSeq(since.saturating_add(1));
+    let query = Query::Search { mailbox: mailbox.id, key, form: SearchForm::Set, among };
+    session.query(query, move |s, reply| match reply {
+        Ok(Reply::Found { found: Found::Set(uids), .. }) => run_on(s, tag, fetch, &sets::part_of(&uids, range)),
+        Ok(_) => s.finish(Ending::new(tag, respond::server_bug())),
+        Err(error) => s.finish(Ending::new(tag, respond::store_error(&error, Missing::Nonexistent))),
+    });
+}
+
+fn run_on(session: &mut Session, tag: String, fetch: FetchCommand, left: &UidSet) {
+    let Some(mailbox) = session.mailbox() else {
+        return session.finish(Ending::new(tag, respond::server_bug()));
     };
     let said = sets::uids_said(mailbox, &fetch.messages);
     let run = Box::new(Run {
@@ -73,7 +106,7 @@ pub(super) fn run(session: &mut Session, tag: String, mut fetch: FetchCommand) {
         sets_seen: fetch.sets_seen && !mailbox.read_only,
         changed_since: fetch.changed_since,
         wanted: left.len(),
-        left: Left::new(&left),
+        left: Left::new(left),
         rows: VecDeque::new(),
         keywords: mailbox.keywords.clone(),
         sent: 0,

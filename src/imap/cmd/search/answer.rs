@@ -167,7 +167,7 @@ fn to_save(returns: &SearchReturn, hits: &Hits) -> UidSet {
     if all || count || !(min || max || partial.is_some()) {
         return hits.to_set();
     }
-    let mut uids = match partial.and_then(|(first, last)| places(first, last, hits.len())) {
+    let mut uids = match partial.and_then(|(first, last)| sets::places(first, last, hits.len())) {
         Some((first, last)) => hits.slice(first, last).to_set(),
         None => UidSet::new(),
     };
@@ -179,25 +179,11 @@ fn to_save(returns: &SearchReturn, hits: &Hits) -> UidSet {
 /// `PARTIAL (1:100 set)`; NIL where the range holds nothing (RFC 9394 §3.1).
 fn write_partial(session: &mut Session, uid: bool, hits: &Hits, first: i64, last: i64) {
     session.out.say(&format!(" PARTIAL ({first}:{last} "));
-    match places(first, last, hits.len()) {
+    match sets::places(first, last, hits.len()) {
         Some((first, last)) => write_hits(session, uid, &hits.slice(first, last)),
         None => session.out.say("NIL"),
     }
     session.out.say(")");
-}
-
-/// Places from 1 on that a range names, if there are any; negative ones count from the end.
-fn places(first: i64, last: i64, len: u64) -> Option<(u64, u64)> {
-    let from_end = |n: i64| (len + 1).saturating_sub(n.unsigned_abs());
-    let (a, b) = match (first, last) {
-        (a, b) if a > 0 && b > 0 => (a.unsigned_abs(), b.unsigned_abs()),
-        (a, b) if a < 0 && b < 0 => (from_end(a).max(1), from_end(b).max(1)),
-        _ => return None,
-    };
-    let (a, b) = (a.min(b), a.max(b).min(len));
-    // Ends that lie before the first place name nothing.
-    let beyond = first < 0 && first.unsigned_abs().min(last.unsigned_abs()) > len;
-    (a <= b && !beyond).then_some((a, b))
 }
 
 fn write_hits(session: &mut Session, uid: bool, hits: &Hits) {

@@ -1,7 +1,7 @@
 //! Mail that arrives: one content, a place in a mailbox for each account.
 //!
 //! How it fails: by recipient. A recipient with several accounts has it in all of them or in none, so that a verdict is
-//! true; an account that has it already by another recipient of the same delivery does not get it twice.
+//! true, or is to be served partly, and then is told who was left out; an account that has it already by another recipient of the same delivery does not get it twice.
 
 use crate::base::mailbox::ask::{Delivery, Recipient, StoreError};
 use crate::base::mailbox::{AccountId, ContentId, Flags, MailboxId, Uid};
@@ -19,8 +19,10 @@ impl<D: Disk> EmbeddedWriter<D> {
         let mut has = HashSet::new();
         let mut content = None;
         let mut verdicts = Vec::with_capacity(to.len());
+        let mut all_left = Vec::new();
         for recipient in to {
-            let verdict = self.places_for(&recipient, octets, &has).and_then(|places| {
+            let mut left = Vec::new();
+            let verdict = self.places_for(&recipient, octets, &has, &mut left).and_then(|places| {
                 let content = match content {
                     Some(content) => content,
                     None => {
@@ -34,6 +36,9 @@ impl<D: Disk> EmbeddedWriter<D> {
                 has.extend(places.iter().map(|(account, _)| *account));
                 Ok(())
             });
+            if verdict.is_ok() {
+                all_left.extend(left.into_iter().map(|(name, why)| (recipient.index, name, why)));
+            }
             verdicts.push((recipient.index, verdict));
         }
         let anybody = verdicts.iter().any(|(_, v)| v.is_ok());
@@ -41,7 +46,7 @@ impl<D: Disk> EmbeddedWriter<D> {
             self.drop_contents(self.contents.len() - 1);
         }
         self.proof = anybody.then_some(id); // the commit makes it, after its sync
-        Delivered { verdicts, committed: None }
+        Delivered { verdicts, left: all_left, committed: None }
     }
 
     /// Where a recipient's mail goes; all of it is checked.
@@ -50,27 +55,45 @@ impl<D: Disk> EmbeddedWriter<D> {
         recipient: &Recipient,
         octets: u64,
         has: &HashSet<AccountId>,
+        left: &mut Vec<(String, StoreError)>,
     ) -> Result<Vec<(AccountId, MailboxId)>, StoreError> {
         let mut places: Vec<(AccountId, MailboxId)> = Vec::with_capacity(recipient.accounts.len());
+        let mut chosen: HashSet<AccountId> = HashSet::with_capacity(recipient.accounts.len());
         for name in &recipient.accounts {
             let account = self.account_of(name)?;
-            if has.contains(&account) || places.iter().any(|(a, _)| *a == account) {
+            if has.contains(&account) || !chosen.insert(account) {
                 continue;
             }
-            self.check_quota(account, octets, 1)?;
-            let catalog = self.catalog(account)?;
-            let detail = recipient.mailbox.as_deref().and_then(|name| catalog.selectable(name));
-            let entry = detail.or_else(|| catalog.selectable(INBOX)).ok_or(StoreError::NoSuchMailbox)?;
-            let image = self.image(account, entry.id)?;
-            if image.meta.uid_next >= Uid::MAX - 1 {
-                return Err(StoreError::Limit("the mailbox has no more UIDs"));
+            match self.place_for(account, recipient.mailbox.as_deref(), octets) {
+                Ok(place) => places.push(place),
+                Err(why) if recipient.partly && recipient.accounts.len() > 1 => left.push((name.clone(), why)),
+                Err(why) => return Err(why),
             }
-            places.push((account, entry.id));
         }
-        if recipient.accounts.is_empty() {
-            return Err(StoreError::NoSuchAccount);
+        match left.first() {
+            // Nobody can have it: then that is the verdict.
+            Some((_, why)) if left.len() == chosen.len() => Err(why.clone()),
+            _ if recipient.accounts.is_empty() => Err(StoreError::NoSuchAccount),
+            _ => Ok(places),
         }
-        Ok(places)
+    }
+
+    /// Where an account's mail goes, if there is room for it.
+    fn place_for(
+        &mut self,
+        account: AccountId,
+        mailbox: Option<&str>,
+        octets: u64,
+    ) -> Result<(AccountId, MailboxId), StoreError> {
+        self.check_quota(account, octets, 1)?;
+        let catalog = self.catalog(account)?;
+        let detail = mailbox.and_then(|name| catalog.selectable(name));
+        let entry = detail.or_else(|| catalog.selectable(INBOX)).ok_or(StoreError::NoSuchMailbox)?;
+        let image = self.image(account, entry.id)?;
+        if image.meta.uid_next >= Uid::MAX - 1 {
+            return Err(StoreError::Limit("the mailbox has no more UIDs"));
+        }
+        Ok((account, entry.id))
     }
 
     fn put_in(

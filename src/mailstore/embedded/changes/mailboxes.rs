@@ -15,8 +15,11 @@ const ACCOUNT_NAME_OCTETS_MAX: usize = 320;
 impl<D: Disk> EmbeddedWriter<D> {
     /// The number of an account; one that is new is made with its first mailboxes.
     pub(in crate::mailstore::embedded) fn account_of(&mut self, name: &str) -> Result<AccountId, StoreError> {
-        if let Some(account) = self.names.get(name) {
-            return Ok(*account);
+        if let Some(account) = self.names.get(name).copied() {
+            if self.catalog(account)?.selectable(INBOX).is_none() {
+                self.put_first_mailboxes(account); // it was purged
+            }
+            return Ok(account);
         }
         if name.is_empty() || name.len() > ACCOUNT_NAME_OCTETS_MAX {
             return Err(StoreError::NoSuchAccount);
@@ -25,12 +28,36 @@ impl<D: Disk> EmbeddedWriter<D> {
         let account = AccountId(self.water.account);
         self.names.insert(name.to_owned(), account);
         self.push(Effect::Account { account, name: name.to_owned() });
+        self.put_first_mailboxes(account);
+        Ok(account)
+    }
+
+    fn put_first_mailboxes(&mut self, account: AccountId) {
         let first = [(INBOX, None)].into_iter().chain(FIRST_MAILBOXES.map(|(name, u)| (name, Some(u))));
         for (name, special_use) in first {
             self.put_new(account, name, special_use, true);
             self.push(Effect::Subscribe { account, name: name.to_owned(), on: true });
         }
-        Ok(account)
+    }
+
+    /// All of an account's mail goes, for an account that is removed. What is left is its number, so that nobody else gets
+    /// it; under its name it would begin anew.
+    pub(in crate::mailstore::embedded) fn purge(&mut self, account: AccountId) -> Result<Reply, StoreError> {
+        let catalog = self.catalog(account)?;
+        let (mut messages, mut mailboxes) = (0, 0);
+        for entry in catalog.mailboxes.values() {
+            if entry.selectable {
+                mailboxes += 1;
+                messages += self.image(account, entry.id)?.meta.messages;
+            }
+        }
+        for entry in catalog.mailboxes.values() {
+            self.push(Effect::Gone { account, mailbox: entry.id });
+        }
+        for name in &catalog.subscribed {
+            self.push(Effect::Subscribe { account, name: name.clone(), on: false });
+        }
+        Ok(Reply::Purged { messages, mailboxes })
     }
 
     fn put_new(

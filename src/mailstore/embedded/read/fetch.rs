@@ -8,6 +8,7 @@ use crate::base::mailbox::ask::{
 };
 use crate::base::mailbox::{ModSeq, UidSet};
 use crate::log::Disk;
+use crate::mailstore::embedded::glance::row_alone;
 use crate::mailstore::embedded::image::{Image, Row};
 use crate::mailstore::embedded::index::Computed;
 use crate::mailstore::embedded::octets::Unreadable;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 
 /// A parsed message above this is not kept once its answer is made.
 const PARSED_KEPT_OCTETS_MAX: usize = 1 << 20;
+
+/// A header section above this is not kept in memory.
+const HEAD_KEPT_OCTETS_MAX: usize = 64 * 1024;
 
 impl<D: Disk + Sync> EmbeddedReader<D> {
     pub(in crate::mailstore::embedded) fn fetch(
@@ -52,14 +56,6 @@ impl<D: Disk + Sync> EmbeddedReader<D> {
             Computed::default()
         };
         Answer {
-            uid: row.uid,
-            flags: row.flags,
-            mod_seq: row.mod_seq,
-            internal_date: row.internal_date(),
-            saved: row.saved,
-            octets: row.octets,
-            ends_with_crlf: row.ends_with_crlf,
-            content: row.content,
             thread: items.thread.then(|| self.thread_of(row)).flatten(),
             envelope: computed.envelope.filter(|_| items.envelope),
             structure: match items.structure {
@@ -69,6 +65,7 @@ impl<D: Disk + Sync> EmbeddedReader<D> {
             },
             preview: computed.preview.filter(|_| items.preview),
             sections: items.sections.iter().map(|section| self.section(row, section)).collect(),
+            ..row_alone(row)
         }
     }
 
@@ -120,7 +117,10 @@ impl<D: Disk + Sync> EmbeddedReader<D> {
 
     fn section(&mut self, row: &Row, section: &Section) -> SectionData {
         let whole = section.part.is_empty() && !section.decoded;
-        let made = if whole && self.is_large(row.octets) {
+        let is_head = matches!(section.what, SectionWhat::Header | SectionWhat::Fields { .. });
+        let made = if whole && is_head {
+            self.section_of_head(row, section)
+        } else if whole && self.is_large(row.octets) {
             self.section_of_large(row, section)
         } else if whole && section.what == SectionWhat::All && section.partial.is_none() && !self.has_parsed(row) {
             // Nothing in it is looked for, so nothing of it is parsed.
@@ -140,8 +140,51 @@ impl<D: Disk + Sync> EmbeddedReader<D> {
     }
 
     fn all_of(&mut self, row: &Row) -> Result<SectionData, Unreadable> {
-        let octets = usize::try_from(row.octets).map_err(|_| Unreadable)?;
-        Ok(SectionData::Octets(Octets::memory(self.shared.read(row.content, 0, octets)?)))
+        let (bytes, start) = self.shared.read_whole(row.content)?;
+        let end = bytes.len();
+        Ok(SectionData::Octets(Octets::Memory { bytes: Arc::new(bytes), start, end }))
+    }
+
+    /// HEADER and fields of it: clients ask for those of the same messages again and again, so they stay in memory.
+    fn section_of_head(&mut self, row: &Row, section: &Section) -> Result<SectionData, Unreadable> {
+        let head = self.head(row)?;
+        if section.what == SectionWhat::Header {
+            let (from, most) = section.partial.unwrap_or((0, u64::MAX));
+            let start = usize::try_from(from).unwrap_or(usize::MAX).min(head.len());
+            let end = start.saturating_add(usize::try_from(most).unwrap_or(usize::MAX)).min(head.len());
+            return Ok(SectionData::Octets(Octets::Memory { bytes: head, start, end }));
+        }
+        let structure = mime::Structure::parse(&head);
+        Ok(match mime::section(&head, &structure, section) {
+            None => SectionData::Nothing,
+            Some(SectionOctets::UnknownEncoding) => SectionData::UnknownEncoding,
+            Some(SectionOctets::Owned(bytes)) => SectionData::Octets(Octets::memory(bytes)),
+            Some(SectionOctets::Range(range)) => {
+                SectionData::Octets(Octets::Memory { bytes: head, start: range.start, end: range.end })
+            }
+        })
+    }
+
+    /// The header section of a message, its empty line included. Of a message that is not large all is read, so that
+    /// its checksum is checked.
+    fn head(&mut self, row: &Row) -> Result<Arc<Vec<u8>>, Unreadable> {
+        if let Some(head) = self.shared.warm_heads.get(row.content) {
+            return Ok(head);
+        }
+        let mut octets = if self.is_large(row.octets) {
+            self.header(row.content)?
+        } else {
+            let (mut bytes, start) = self.shared.read_whole(row.content)?;
+            let end = mime::header_section(&bytes[start..]).map_or(bytes.len(), |end| start + end);
+            bytes.truncate(end);
+            bytes.split_off(start)
+        };
+        octets.shrink_to_fit();
+        let head = Arc::new(octets);
+        if head.len() <= HEAD_KEPT_OCTETS_MAX {
+            self.shared.warm_heads.put(row.content, head.clone(), head.len() as u64);
+        }
+        Ok(head)
     }
 
     fn section_of_parsed(&mut self, row: &Row, section: &Section) -> Result<SectionData, Unreadable> {
@@ -168,14 +211,8 @@ impl<D: Disk + Sync> EmbeddedReader<D> {
             SectionWhat::All => (0, row.octets),
             SectionWhat::Text => (self.header(row.content)?.len() as u64, row.octets),
             SectionWhat::Header | SectionWhat::Fields { .. } | SectionWhat::Mime => {
-                let header = self.header(row.content)?;
-                let structure = mime::Structure::parse(&header);
-                return Ok(match mime::section(&header, &structure, section) {
-                    None => SectionData::Nothing,
-                    Some(SectionOctets::UnknownEncoding) => SectionData::UnknownEncoding,
-                    Some(SectionOctets::Owned(bytes)) => SectionData::Octets(Octets::memory(bytes)),
-                    Some(SectionOctets::Range(range)) => SectionData::Octets(Octets::memory(header[range].to_vec())),
-                });
+                debug_assert!(section.what == SectionWhat::Mime, "headers are answered by section_of_head");
+                return Ok(SectionData::Nothing);
             }
         };
         let (mut start, mut end) = range;

@@ -107,6 +107,154 @@ fn a_quota_holds() {
     assert_eq!(quota, Quota { octets, octets_max: Some(100), messages: 2, messages_max: Some(3) });
 }
 
+/// What some accounts may keep.
+struct Own;
+
+impl crate::mailstore::Quotas for Own {
+    fn quota(&self, account: &str) -> (Option<u64>, Option<u64>) {
+        match account {
+            "small" => (None, Some(1)),
+            "large" => (Some(0), Some(0)),
+            _ => (None, None),
+        }
+    }
+}
+
+#[test]
+fn an_account_can_have_a_quota_of_its_own() {
+    let mut site = Site::real();
+    site.knobs.quota_messages = 2;
+    let mut open = site.open();
+    open.store.set_quotas(Arc::new(Own));
+    for (name, room, messages_max) in [("small", 1, Some(1)), ("large", 5, None), ("other", 2, Some(2))] {
+        let account = open.account(name);
+        for _ in 0..room {
+            open.append(account, "INBOX", TEXT);
+        }
+        let Reply::Quota(quota) = open.reader.answer(account, Query::Quota).unwrap() else { panic!() };
+        assert_eq!(quota.messages_max, messages_max, "{name}");
+        if messages_max.is_some() {
+            let more = Change::Append { name: "INBOX".into(), messages: vec![message(TEXT)] };
+            assert_eq!(open.change(account, more).unwrap_err(), StoreError::OverQuota, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_list_with_a_full_member_is_delivered_to_the_others() {
+    let mut site = Site::real();
+    site.knobs.quota_messages = 1;
+    let mut open = site.open();
+    let full = open.account("full");
+    open.append(full, "INBOX", TEXT);
+    let partly = |index, accounts: &[&str]| Recipient { partly: true, ..recipient(index, accounts) };
+    let to = vec![partly(0, &["full", "b", "c"]), partly(1, &["full"]), recipient(2, &["d", "full"])];
+    let delivered = open.deliver(TEXT, to);
+    assert_eq!(delivered.verdicts, [(0, Ok(())), (1, Err(StoreError::OverQuota)), (2, Err(StoreError::OverQuota))]);
+    assert_eq!(delivered.left, [(0, "full".to_owned(), StoreError::OverQuota)]);
+    assert!(delivered.committed.is_some());
+    for (name, messages) in [("b", 1), ("c", 1), ("d", 0), ("full", 1)] {
+        let account = open.account(name);
+        assert_eq!(open.select(account, "INBOX").status.messages, messages, "{name}");
+    }
+    // Who has it already by another recipient is not refused for the room that it took.
+    let delivered = open.deliver(TEXT, vec![recipient(0, &["e"]), recipient(1, &["e"])]);
+    assert_eq!(delivered.verdicts, [(0, Ok(())), (1, Ok(()))]);
+    // Nobody has room: nothing is delivered in part.
+    let delivered = open.deliver(TEXT, vec![partly(0, &["full", "b"])]);
+    assert_eq!((delivered.verdicts, delivered.left.len()), (vec![(0, Err(StoreError::OverQuota))], 0));
+}
+
+#[test]
+fn a_purged_account_is_empty_and_begins_anew() {
+    let site = Site::real();
+    let mut open = site.open();
+    let (account, other) = (open.account("a"), open.account("b"));
+    open.deliver(TEXT, vec![recipient(0, &["a", "b"])]);
+    open.create(account, "Work/Deep");
+    open.append(account, "Work/Deep", TEXT);
+    let before = open.select(account, "INBOX").status;
+    match open.change(account, Change::Purge) {
+        Ok(Reply::Purged { messages: 2, mailboxes }) => assert!(mailboxes >= 8, "{mailboxes}"),
+        other => panic!("{other:?}"),
+    }
+    let gone = Query::Select { name: "INBOX".into(), read_only: true };
+    for round in ["at once", "after a start", "with another index"] {
+        assert_eq!(open.reader.answer(account, gone.clone()).unwrap_err(), StoreError::NoSuchMailbox, "{round}");
+        let Reply::Mailboxes(left) = open.reader.answer(account, Query::Mailboxes).unwrap() else { panic!() };
+        assert!(left.is_empty(), "{round}: {left:?}");
+        assert_eq!(open.select(other, "INBOX").status.messages, 1, "{round}: another account keeps its own");
+        drop(open);
+        if round == "after a start" {
+            remove_index(&site.index);
+        }
+        open = site.open();
+    }
+    // Under its name it is a new one: nothing of it can be taken for what was there.
+    assert_eq!(open.account("a"), account);
+    let after = open.select(account, "INBOX").status;
+    assert!(after.messages == 0 && after.uid_validity > before.uid_validity && after.mailbox != before.mailbox);
+    open.deliver(TEXT, vec![recipient(0, &["a"])]);
+    assert_eq!(open.select(account, "INBOX").status.messages, 1);
+}
+
+#[test]
+fn a_glance_says_what_a_reader_says() {
+    let site = Site::real();
+    let mut open = site.open();
+    let account = open.account("a");
+    let stranger = open.account("b");
+    for _ in 0..300 {
+        open.append(account, "INBOX", TEXT);
+    }
+    let inbox = open.select(account, "INBOX").status.mailbox;
+    open.store(account, inbox, &[3, 250], Flags::SEEN);
+    open.expunge(account, inbox, &[1, 200]);
+    let glance = Mailstore::glance(&open.store);
+    let flags = |first, last| Query::Fetch {
+        mailbox: inbox,
+        uids: UidSet::range(first, last),
+        items: Arc::default(),
+        changed_since: None,
+        rows_max: 1000,
+        octets_max: 1000,
+    };
+    for read_only in [true, true, false, true] {
+        for query in [
+            Query::Select { name: "inbox".into(), read_only },
+            Query::Sync { mailbox: inbox, since: 10, uid_next: 100, read_only },
+            Query::Status { names: vec!["INBOX".into(), "Sent".into(), "none".into()] },
+            Query::Mailboxes,
+            flags(2, 100),
+        ] {
+            let at_once = glance.glance(account, &query).unwrap_or_else(|| panic!("{query:?}"));
+            let read = open.reader.answer(account, query.clone());
+            if let Query::Select { read_only: false, .. } | Query::Sync { read_only: false, .. } = &query {
+                continue; // the first takes what is recent
+            }
+            assert_eq!(format!("{at_once:?}"), format!("{read:?}"));
+        }
+    }
+    // What is long, needs a disk or is another's goes to a reader.
+    let envelope = FetchItems { envelope: true, ..FetchItems::default() };
+    let envelopes = Query::Fetch {
+        mailbox: inbox,
+        uids: UidSet::range(2, 3),
+        items: Arc::new(envelope),
+        changed_since: None,
+        rows_max: 9,
+        octets_max: 9,
+    };
+    for query in [flags(1, 300), envelopes, Query::Quota] {
+        assert!(glance.glance(account, &query).is_none(), "{query:?}");
+    }
+    assert!(glance.glance(stranger, &flags(2, 100)).is_none());
+    drop(open);
+    let open = site.open();
+    let glance = Mailstore::glance(&open.store);
+    assert!(glance.glance(account, &flags(2, 100)).is_none(), "not in memory yet");
+}
+
 #[test]
 fn names_move_with_what_is_below_them() {
     let site = Site::real();

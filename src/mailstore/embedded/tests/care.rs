@@ -130,6 +130,57 @@ fn a_message_takes_little_more_than_its_size() {
     assert!(per_message <= most, "{per_message} of {most}");
 }
 
+/// The same for messages that come one by one, each with a commit of its own: what a page is not filled with is given
+/// back in idle time. Everything counts: segments, maps, index and its write-ahead log.
+#[test]
+fn messages_that_come_one_by_one_take_no_more() {
+    let mut site = Site::real();
+    site.knobs.segment_octets.0 = 1 << 20;
+    site.knobs.full_text_search = false;
+    let mut open = site.open();
+    let account = open.account("a");
+    let (count, size) = (1500u32, 1000);
+    for n in 0..count {
+        open.deliver(&text(n, size), vec![recipient(0, &["a"])]);
+        if n % 100 == 0 {
+            while open.writer.tidy(4 << 20) {}
+        }
+    }
+    let before = open.writer_octets(&site);
+    while open.writer.tidy(4 << 20) {}
+    site.pass(10);
+    while open.writer.tidy(4 << 20) {}
+    let inbox = open.select(account, "INBOX");
+    let log = open.writer_octets(&site);
+    let wal = site.index.with_file_name("index.sqlite-wal");
+    let index: u64 = [&site.index, &wal].iter().map(|p| std::fs::metadata(p).map_or(0, |m| m.len())).sum();
+    let maps: u64 = std::fs::read_dir(site.directory.join("log"))
+        .unwrap()
+        .map(|e| e.unwrap())
+        .filter(|e| e.path().extension().is_some_and(|x| x == "map"))
+        .map(|e| e.metadata().unwrap().len())
+        .sum();
+    let n = f64::from(count);
+    let size = inbox.status.octets as f64 / n;
+    // The last segment is packed when it is full, and the index begins with some pages: both are there once.
+    let once = (1 << 20) as f64 + 100_000.0;
+    let per_message = ((log + index + maps) as f64 - once) / n;
+    println!(
+        "{per_message:.0} octets a message of {size:.0}; log {:.0} (before {:.0}), index {:.0}, maps {:.0}",
+        log as f64 / n,
+        before as f64 / n,
+        index as f64 / n,
+        maps as f64 / n
+    );
+    assert!(per_message <= size * 1.1 + 600.0, "{per_message} of {size}");
+    assert!(log < u64::from(count) * 4096 / 2, "{log}: a page for each message would be {}", count * 4096);
+    let texts = open.texts(account, inbox.status.mailbox);
+    assert_eq!(texts.len(), count as usize);
+    drop(open);
+    let open = site.open();
+    assert!(open.opened.messages == u64::from(count) && !open.opened.is_damaged(), "{:?}", open.opened);
+}
+
 impl<D: Disk + Sync> Open<D> {
     /// Octets of the log that were written, without what is ready to be written.
     fn writer_octets(&self, site: &Site<D>) -> u64 {

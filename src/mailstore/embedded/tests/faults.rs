@@ -57,6 +57,9 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
                     break;
                 }
             }
+            if driver.rng.u8(0..3) == 0 {
+                open.writer.rest(); // an end that was begun
+            }
             drop(open);
             site.disk.cut_power();
             let survival = [Survival::Any, Survival::None, Survival::All][driver.rng.usize(0..3)];

@@ -5,6 +5,7 @@
 mod basics;
 mod care;
 mod faults;
+mod maps;
 mod measure;
 mod model;
 mod readers;
@@ -240,7 +241,7 @@ impl<D: Disk + Sync> Open<D> {
 }
 
 fn recipient(index: u32, accounts: &[&str]) -> Recipient {
-    Recipient { index, accounts: accounts.iter().map(|a| (*a).to_owned()).collect(), mailbox: None }
+    Recipient { index, accounts: accounts.iter().map(|a| (*a).to_owned()).collect(), mailbox: None, partly: false }
 }
 
 fn remove_index(path: &Path) {

@@ -41,8 +41,13 @@ fn readers_go_on_while_everything_moves() {
                             assert!(synced.vanished.contains(row.uid), "message {} could not be read", row.uid);
                             continue;
                         };
-                        let n: u32 =
-                            std::str::from_utf8(&bytes[9..]).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+                        let n: u32 = std::str::from_utf8(&bytes[*start + 9..*end])
+                            .unwrap()
+                            .split("\r\n")
+                            .next()
+                            .unwrap()
+                            .parse()
+                            .unwrap();
                         let expected = format!("line of message {n}\r\n");
                         assert!(bytes[*start..*end].ends_with(expected.as_bytes()), "message {}", row.uid);
                         read += 1;
