@@ -3,9 +3,12 @@
 //!
 //! How it fails: one line; nothing is changed then.
 
+use crate::base::knob::{KnobType, Octets, Raw};
 use crate::control::cli::{DataArgs, Failure, print};
+use crate::control::mailbox::call;
 use crate::control::table::table;
-use crate::mailstore::accounts::{AccountOptions, Accounts};
+use crate::gateway::admin::{Request, Response};
+use crate::mailstore::accounts::{AccountOptions, AccountQuota, Accounts, AccountsError};
 use clap::{Args, Subcommand};
 use std::io::{BufRead, IsTerminal, Read};
 use zeroize::Zeroizing;
@@ -35,13 +38,84 @@ pub enum AccountCommand {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Remove an account
+    /// Show or set what an account may keep; a running server goes by it at once
+    Quota(QuotaArgs),
+    /// Remove an account; its mail stays unless it is purged
     Remove {
         /// Its name
         name: String,
+        /// Delete its mail, too; also that of an account that was removed before
+        #[arg(long)]
+        purge: bool,
         #[command(flatten)]
         data: DataArgs,
     },
+}
+
+/// How much an account may keep.
+#[derive(Debug, Args)]
+pub struct QuotaArgs {
+    /// Its name
+    name: String,
+    /// Octets of its messages: a size such as 2GiB, none, or default for what the settings say
+    #[arg(long, value_name = "SIZE", value_parser = limit::<Octets>)]
+    storage: Option<Limit>,
+    /// Messages: a number, none, or default for what the settings say
+    #[arg(long, value_name = "NUMBER", value_parser = limit::<u64>)]
+    messages: Option<Limit>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// A limit as it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    /// As the settings have it.
+    Default,
+    /// So much; 0 is without limit.
+    Own(u64),
+}
+
+impl Limit {
+    fn value(self) -> Option<u64> {
+        match self {
+            Limit::Default => None,
+            Limit::Own(n) => Some(n),
+        }
+    }
+}
+
+/// Numbers of which a limit is one.
+trait Amount: KnobType {
+    fn amount(self) -> u64;
+}
+
+impl Amount for Octets {
+    fn amount(self) -> u64 {
+        self.0
+    }
+}
+
+impl Amount for u64 {
+    fn amount(self) -> u64 {
+        self
+    }
+}
+
+/// Reads a limit.
+fn limit<T: Amount>(text: &str) -> Result<Limit, String> {
+    match text {
+        "default" => Ok(Limit::Default),
+        "none" => Ok(Limit::Own(0)),
+        _ => {
+            let raw = text.parse().map_or_else(|_| Raw::Text(text.into()), Raw::Integer);
+            match T::parse(&raw).map(T::amount) {
+                Ok(0) => Err("0 would keep nothing; none is without limit".to_owned()),
+                Ok(n) => Ok(Limit::Own(n)),
+                Err(why) => Err(format!("{why}, none or default")),
+            }
+        }
+    }
 }
 
 /// Whose password, and where it comes from.
@@ -71,7 +145,80 @@ pub fn run(command: &AccountCommand) -> Result<(), Failure> {
             accounts.passwd(&account.name, &password, None).map_err(failure)
         }
         AccountCommand::List { json, data } => list(&open(data)?, *json),
-        AccountCommand::Remove { name, data } => open(data)?.remove(name).map_err(failure),
+        AccountCommand::Quota(args) => quota(args),
+        AccountCommand::Remove { name, purge, data } => remove(name, *purge, data),
+    }
+}
+
+fn quota(args: &QuotaArgs) -> Result<(), Failure> {
+    let settings = args.data.load()?.config.settings;
+    let accounts = Accounts::open(&settings.server.data, settings.accounts).map_err(failure)?;
+    if args.storage.is_none() && args.messages.is_none() && !accounts.exists(&args.name) {
+        return Err(Failure::new(format!("there is no account {:?}; \"gatepost account list\" shows all", args.name)));
+    }
+    let quota = match (args.storage, args.messages) {
+        (None, None) => accounts.quota(&args.name),
+        (storage, messages) => accounts
+            .set_quota(&args.name, |quota| AccountQuota {
+                octets: storage.map_or(quota.octets, Limit::value),
+                messages: messages.map_or(quota.messages, Limit::value),
+            })
+            .map_err(failure)?,
+    };
+    let of = |own: Option<u64>, setting: u64, show: fn(u64) -> String| match own {
+        Some(n) => show(n),
+        None => format!("{} (as the settings have it)", show(setting)),
+    };
+    print(&format!(
+        "storage: {}\nmessages: {}\n",
+        of(quota.octets, settings.mailbox.quota_octets.0, size),
+        of(quota.messages, settings.mailbox.quota_messages, number)
+    ))
+}
+
+/// A limit on octets, for people.
+fn size(octets: u64) -> String {
+    if octets == 0 { "none".into() } else { Octets(octets).show().trim_matches('"').to_owned() }
+}
+
+/// A limit on messages, for people.
+fn number(messages: u64) -> String {
+    if messages == 0 { "none".into() } else { messages.to_string() }
+}
+
+/// The login goes first, so that no mail comes in behind the purge.
+fn remove(name: &str, purge: bool, data: &DataArgs) -> Result<(), Failure> {
+    let accounts = open(data)?;
+    let had = accounts.exists(name);
+    // Asked while the account is there; a server without mailboxes has nothing to tell.
+    let kept = if had && !purge { mail_of(name, data) } else { None };
+    match accounts.remove(name) {
+        Err(AccountsError::Unknown { .. }) if purge => {}
+        removed => removed.map_err(failure)?,
+    }
+    if !purge {
+        return match kept {
+            Some(0) | None => Ok(()),
+            Some(messages) => print(&format!(
+                "the account is removed; its {messages} messages stay in the mailstore and would be those of a new account \
+                 of this name; \"gatepost account remove {name} --purge\" deletes them\n"
+            )),
+        };
+    }
+    match call(data, &Request::MailboxPurge { account: name.to_owned() })? {
+        Response::Transferred { messages, mailboxes } if had || messages > 0 => {
+            print(&format!("{messages} messages in {mailboxes} mailboxes are deleted\n"))
+        }
+        Response::Transferred { .. } => Err(Failure::new(format!("there is no account {name:?} and no mail of one"))),
+        other => Err(Failure::new(format!("the server answered something else: {other:?}"))),
+    }
+}
+
+/// Messages of an account, where that can be told.
+fn mail_of(name: &str, data: &DataArgs) -> Option<u64> {
+    match call(data, &Request::MailboxList { accounts: vec![name.to_owned()] }) {
+        Ok(Response::Mailboxes { entries }) => Some(entries.iter().map(|e| e.messages).sum()),
+        _ => None,
     }
 }
 
@@ -89,17 +236,22 @@ fn list(accounts: &Accounts, json: bool) -> Result<(), Failure> {
     if json {
         let line = |a: &crate::mailstore::accounts::AccountSummary| {
             let value = serde_json::json!({
-                "name": a.name, "mechanisms": a.mechanisms, "shared_secret": a.shared_secret
+                "name": a.name, "mechanisms": a.mechanisms, "shared_secret": a.shared_secret,
+                "quota_octets": a.quota.octets, "quota_messages": a.quota.messages
             });
             format!("{value}\n")
         };
         return print(&all.iter().map(line).collect::<String>());
     }
-    let rows: Vec<Vec<String>> = all.iter().map(|a| vec![a.name.clone(), a.mechanisms.join(" ")]).collect();
+    let own = |limit: Option<u64>, show: fn(u64) -> String| limit.map_or("default".to_owned(), show);
+    let row = |a: &crate::mailstore::accounts::AccountSummary| {
+        vec![a.name.clone(), own(a.quota.octets, size), own(a.quota.messages, number), a.mechanisms.join(" ")]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     if rows.is_empty() {
         return print("there are no accounts\n");
     }
-    print(&table(&["NAME", "MECHANISMS"], &rows))
+    print(&table(&["NAME", "STORAGE", "MESSAGES", "MECHANISMS"], &rows))
 }
 
 /// The password from standard input, or twice from the terminal without echo.
@@ -138,6 +290,19 @@ fn first_line(input: &mut impl BufRead) -> Result<Zeroizing<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_a_size_a_number_none_or_default() {
+        assert_eq!(limit::<Octets>("2GiB"), Ok(Limit::Own(2 << 30)));
+        assert_eq!(limit::<u64>("100000"), Ok(Limit::Own(100_000)));
+        assert_eq!(limit::<u64>("none"), Ok(Limit::Own(0)));
+        assert_eq!(limit::<Octets>("default"), Ok(Limit::Default));
+        for text in ["0", "-1", "2 gigs", "", "1GiB"] {
+            assert!(limit::<u64>(text).is_err(), "{text}");
+        }
+        assert!(limit::<Octets>("lots").unwrap_err().ends_with("none or default"));
+        assert_eq!((size(0), size(2 << 30), size(1000)), ("none".into(), "2GiB".into(), "1000".into()));
+    }
 
     #[test]
     fn a_password_is_one_line() {

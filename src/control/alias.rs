@@ -46,7 +46,7 @@ pub enum AliasCommand {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Show the local domains, or add one beside those of the configuration; a running server takes it at its next start
+    /// Show the local domains, or add one beside those of the configuration; a running server takes it within a second
     Domain {
         /// The domain to add
         domain: Option<String>,

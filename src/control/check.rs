@@ -56,6 +56,9 @@ fn files(config: &Config, mut found: impl FnMut(&str, &Path)) {
     for route in config.routes.iter().filter(|route| route.knobs.verify == Verify::Table) {
         route.knobs.table.iter().for_each(|path| found("the table of recipients", path));
     }
+    for helper in &config.helpers {
+        helper.knobs.password_file.iter().for_each(|path| found("the password of a helper", path));
+    }
     for backend in config.pools.iter().flat_map(|pool| &pool.backends) {
         backend.password_file.iter().for_each(|path| found("the password file", path));
         backend.tls_ca.iter().for_each(|path| found("the certificate authorities", path));
@@ -82,6 +85,9 @@ fn summary(config: &Config) -> String {
     }
     for route in &config.routes {
         let _ = writeln!(text, "route          {}", route_line(config, route));
+    }
+    for helper in &config.helpers {
+        let _ = writeln!(text, "helper         {helper}");
     }
     text.push_str("ok\n");
     text

@@ -7,12 +7,21 @@ use crate::base::knob::Raw;
 use crate::control::account::AccountCommand;
 use crate::control::alias::AliasCommand;
 use crate::control::config::{Loaded, Override, Overrides, load};
+use crate::control::consult::ConsultArgs;
 use crate::control::diagnostic::render;
 use crate::control::journal::JournalCommand;
+use crate::control::lookup::LookupArgs;
 use crate::control::mailbox::MailboxCommand;
 use crate::control::policy::PolicyCommand;
 use crate::control::queue::QueueCommand;
-use crate::control::{account, alias, check, journal, mailbox, policy, queue, reference, schema, serve};
+use crate::control::session::SessionArgs;
+use crate::control::status::{DrainArgs, OrderArgs, ShowArgs};
+use crate::control::tail::TailArgs;
+use crate::control::top::TopArgs;
+use crate::control::{
+    account, alias, check, consult, documents, journal, lookup, mailbox, policy, queue, reference, schema, serve,
+    session, status, tail, top, upgrade,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::fmt;
 use std::io::{self, Write};
@@ -51,15 +60,46 @@ enum Command {
     /// Look at the queue and change it, on a running server or on a stopped one's directory
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Show a running server in a few lines
+    Status(ShowArgs),
+    /// Watch a running server on the terminal, refreshed every second
+    Top(TopArgs),
+    /// Follow the policy's decisions as they are made
+    Tail(TailArgs),
+    /// Tell a session's whole story: who came, what was said, what was decided and why
+    Session(SessionArgs),
+    /// Read configuration, policy, lists and certificates again; show what is different; with an error change nothing
+    Reload(OrderArgs),
+    /// Accept nobody any more, let the sessions end, then end the server
+    Drain(DrainArgs),
     /// Test a policy with golden cases, explain what it decides, replay recorded traffic, tune limits
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Ask a helper of the configuration (milter, rspamd, policy service) about a message, and show its advice
+    Consult(Box<ConsultArgs>),
+    /// Find out what the server would find out: names, lists, SPF of a client and sender; signatures of a message
+    Lookup(Box<LookupArgs>),
     /// Look into journals, make one from another server's log
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Print the reference page, the JSON Schema or a file with every default
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Let the program that now lies in the running one's place take over, without refusing a client (also SIGUSR2)
+    Upgrade {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Print completions for a shell, to be put where it looks for them
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write one a subcommand into a directory
+    Man {
+        /// The directory
+        directory: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,6 +168,11 @@ impl ServeArgs {
     /// What decides which policy is compiled, and nothing else.
     pub fn for_policy(config: Option<PathBuf>, policy: Option<PathBuf>, domain: Vec<String>) -> ServeArgs {
         ServeArgs { config, policy, domain, ..ServeArgs::default() }
+    }
+
+    /// A configuration file and knobs, and nothing else.
+    pub fn for_command(config: Option<PathBuf>, set: Vec<String>) -> ServeArgs {
+        ServeArgs { config, set, ..ServeArgs::default() }
     }
 
     /// What the flags say.
@@ -281,11 +326,24 @@ pub fn run(gateway: serve::Gateway) -> ExitCode {
         Command::Alias(command) => alias::run(&command),
         Command::Mailbox(command) => mailbox::run(&command),
         Command::Queue(command) => queue::run(&command),
+        Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Session(args) => session::run(&args),
+        Command::Reload(args) => status::reload(&args),
+        Command::Drain(args) => status::drain(&args),
         Command::Policy(command) => policy::run(command),
+        Command::Consult(args) => consult::run(&args),
+        Command::Lookup(args) => lookup::run(&args),
         Command::Journal(command) => journal::run(command),
         Command::Config(ConfigCommand::Reference) => print(&reference::page()),
         Command::Config(ConfigCommand::Schema) => print(&schema::text()),
         Command::Config(ConfigCommand::Default) => print(&reference::default_file()),
+        Command::Upgrade { data } => upgrade::run(&data),
+        Command::Completions { shell } => print(&documents::completions(shell, Cli::command())),
+        Command::Man { directory } => {
+            documents::man(Cli::command(), directory.as_deref()).and_then(|text| print(&text))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

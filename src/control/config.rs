@@ -10,6 +10,7 @@ use crate::control::reader::{Reader, Seen, Span, in_order};
 use crate::control::{resolve, sections};
 use crate::gateway::config::{CertificateKnobs, Config, ListenerKnobs, Settings};
 use crate::gateway::targets::{BackendKnobs, PoolKnobs, RouteKnobs};
+use crate::lookup::helpers::HelperKnobs;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -90,6 +91,8 @@ pub struct Draft {
     pub pools: Vec<DraftPool>,
     /// `[route.NAME]`
     pub routes: Vec<(String, RouteKnobs, Seen)>,
+    /// `[helper.NAME]`
+    pub helpers: Vec<(String, HelperKnobs, Seen)>,
     /// `[[tls.certificate]]`
     pub certificates: Vec<(CertificateKnobs, Seen)>,
 }
@@ -161,6 +164,13 @@ fn read_document(reader: &mut Reader<'_>, document: &DeTable<'_>, draft: &mut Dr
                     draft.routes.push((name, knobs, seen));
                 }
             }
+            "helper" => {
+                for (name, at, table) in reader.named(value, "helper") {
+                    let mut knobs = HelperKnobs::default();
+                    let seen = reader.section(table, &format!("[helper.{name}]"), at, &mut knobs, &[]);
+                    draft.helpers.push((name, knobs, seen));
+                }
+            }
             "pool" => {
                 for (name, at, table) in reader.named(value, "pool") {
                     let pool = read_pool(reader, name, at, table);
@@ -199,7 +209,8 @@ fn read_plain(
 ) {
     let Draft { settings, log, seen, certificates, .. } = draft;
     let mut plain = sections::plain(settings, log);
-    let known: Vec<&str> = plain.iter().map(|s| s.name()).chain(["listener", "route", "pool", CERTIFICATE.0]).collect();
+    let known: Vec<&str> =
+        plain.iter().map(|s| s.name()).chain(["listener", "route", "pool", "helper", CERTIFICATE.0]).collect();
     let section = plain.iter_mut().find(|section| section.name() == name);
     if section.is_none() && name != CERTIFICATE.0 {
         unknown_section(reader, name, at, value, &known);

@@ -60,7 +60,7 @@ impl Demo {
     }
 
     /// Where everything listens, and the two commands.
-    pub fn welcome(&self, listeners: &[Listener]) -> String {
+    pub fn welcome(&self, listeners: &[Listener], dashboard: Option<&str>) -> String {
         let mut text = String::from("\nA whole mail system is running on this machine:\n");
         let rows = [
             ("mail in", &[Service::Mx, Service::Lmtp][..]),
@@ -74,6 +74,9 @@ impl Demo {
             if !places.is_empty() {
                 let _ = writeln!(text, "  {what:<11} {}", places.join(", ")); // into a string
             }
+        }
+        if let Some(url) = dashboard {
+            let _ = writeln!(text, "  {:<11} {url}", "dashboard");
         }
         let Demo { name, password, file } = self;
         let password = password.as_str();
@@ -156,7 +159,8 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let config = config(data.path());
         let demo = Demo::prepare(&config).unwrap().unwrap();
-        let text = demo.welcome(&config.listeners);
+        let text = demo.welcome(&config.listeners, Some("http://127.0.0.1:2580/"));
+        assert!(text.contains("  dashboard   http://127.0.0.1:2580/\n"), "{text}");
         for place in
             ["2525 (SMTP)", "2424 (LMTP)", "2587 (STARTTLS)", "2465 (TLS)", "2110 (STLS)", "2995 (TLS)", "2993 (TLS)"]
         {

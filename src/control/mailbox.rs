@@ -17,6 +17,7 @@ use crate::mailstore::embedded;
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to do with mailboxes.
 #[derive(Debug, Subcommand)]
@@ -36,6 +37,17 @@ pub enum MailboxCommand {
     Export(TransferArgs),
     /// Read mail for an account from a Maildir, Maildir++ or mbox file; what is there already stays
     Import(TransferArgs),
+    /// Write what readers think of their mail, for `gatepost policy tune --labels`: spam is what lies in Junk or is marked
+    /// $Junk, ham what was read and lies elsewhere or is marked $NotJunk
+    Labels {
+        /// Accounts; without them all
+        accounts: Vec<String>,
+        /// The file, a line of JSON a message; it is made anew
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        #[command(flatten)]
+        data: DataArgs,
+    },
     /// Put the whole mailstore into a new directory, also while the server runs
     Backup {
         /// The directory; it must not exist or be empty
@@ -96,6 +108,7 @@ pub fn run(command: &MailboxCommand) -> Result<(), Failure> {
         }
         MailboxCommand::Export(args) => transfer(args, Request::MailboxExport(args.transfer()?), "exported"),
         MailboxCommand::Import(args) => transfer(args, Request::MailboxImport(args.transfer()?), "imported"),
+        MailboxCommand::Labels { accounts, output, data } => labels(accounts, output, data),
         MailboxCommand::Backup { directory, data } => {
             match call(data, &Request::MailboxBackup { directory: absolute(directory)? })? {
                 Response::BackedUp { octets_copied, body_files } => print(&format!(
@@ -108,6 +121,25 @@ pub fn run(command: &MailboxCommand) -> Result<(), Failure> {
         MailboxCommand::Verify { repair, data } => verify(data, *repair),
         MailboxCommand::Compact { data } => compact(data),
     }
+}
+
+/// Labels of every account into one file: made here, so that a server of another user only needs to append to it.
+fn labels(accounts: &[String], output: &Path, data: &DataArgs) -> Result<(), Failure> {
+    let Response::Mailboxes { entries } = call(data, &Request::MailboxList { accounts: accounts.to_vec() })? else {
+        return Err(Failure::new("the server did not say which accounts there are"));
+    };
+    std::fs::write(output, "").map_err(|e| Failure::new(format!("cannot write {}: {e}", output.display())))?;
+    let path = absolute(output)?;
+    let names: std::collections::BTreeSet<String> = entries.into_iter().map(|e| e.account).collect();
+    let mut labelled = 0;
+    for account in names {
+        let transfer = MailboxTransfer { account, path: path.clone(), format: MailFormat::Labels, mailbox: None };
+        match call(data, &Request::MailboxExport(transfer))? {
+            Response::Transferred { messages, .. } => labelled += messages,
+            other => return Err(unexpected(&other)),
+        }
+    }
+    print(&format!("{labelled} messages are labelled in {}\n", output.display()))
 }
 
 impl TransferArgs {
@@ -143,7 +175,7 @@ fn transfer(args: &TransferArgs, request: Request, done: &str) -> Result<(), Fai
 }
 
 /// Asks the running server, or answers from the directory of a stopped one.
-fn call(data: &DataArgs, request: &Request) -> Result<Response, Failure> {
+pub(super) fn call(data: &DataArgs, request: &Request) -> Result<Response, Failure> {
     let settings = data.load()?.config.settings;
     let dir = &settings.server.data;
     let client = AdminClient::connect(dir).map_err(|e| Failure::new(e.to_string()))?;
@@ -161,7 +193,9 @@ fn offline(settings: &Settings, request: &Request) -> Result<Response, Failure> 
     let dir = &settings.server.data;
     let _lock = DataLock::take_existing(dir).map_err(|e| Failure::new(e.to_string()))?;
     let accounts = Accounts::open(dir, settings.accounts.clone()).map_err(|e| Failure::new(e.to_string()))?;
-    let mut keeper = Keeper::open(&mail_dir(dir), settings.mailbox.clone()).map_err(|e| Failure::new(e.to_string()))?;
+    let accounts = Arc::new(accounts);
+    let keeper = Keeper::open(&mail_dir(dir), settings.mailbox.clone(), accounts.clone());
+    let mut keeper = keeper.map_err(|e| Failure::new(e.to_string()))?;
     let mut shown = Progress::new();
     let answer = keeper.answer(request, &accounts, &mut |mailbox, n| shown.show(&format!("{mailbox}: {n}")));
     shown.end();

@@ -131,7 +131,7 @@ impl<'s> Reader<'s> {
     fn raw(&self, row: &Knob, value: &Spanned<DeValue<'_>>) -> Result<Raw, (Span, String)> {
         let fail = |found: &str| Err((value.span(), found.to_owned()));
         match value.get_ref() {
-            DeValue::String(text) if row.kind == "path" => {
+            DeValue::String(text) if row.names_files => {
                 Ok(Raw::Text(self.base.join(text.as_ref()).to_string_lossy().into_owned()))
             }
             DeValue::String(text) => Ok(Raw::Text(text.to_string())),

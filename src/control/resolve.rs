@@ -3,6 +3,7 @@
 //!
 //! How it fails: each offence is a diagnostic at the word to blame; without a usable value the result is `None`.
 
+mod helpers;
 mod listeners;
 mod routes;
 
@@ -20,8 +21,16 @@ pub fn resolve(reader: &mut Reader<'_>, draft: &Draft, overrides: &Overrides, fi
     let hostname = hostname(reader, draft, overrides, domains.first());
     let listeners = listeners::listeners(reader, draft, overrides);
     let (pools, routes) = routes::routes(reader, draft, overrides, &domains);
+    let helpers = helpers::helpers(reader, draft, &listeners);
     let certificates = certificates(reader, draft);
     log_targets(reader, draft, overrides);
+    if let Err(message) = draft.settings.acme.check() {
+        let at = draft.seen.get("acme").map(|seen| seen.span("directory"));
+        match at {
+            Some(at) => reader.error(at, message, None),
+            None => reader.diagnostics.push(Diagnostic::flag(message)),
+        }
+    }
     Some(Config {
         file,
         settings: draft.settings.clone(),
@@ -30,6 +39,7 @@ pub fn resolve(reader: &mut Reader<'_>, draft: &Draft, overrides: &Overrides, fi
         listeners,
         pools,
         routes,
+        helpers,
         certificates,
     })
 }

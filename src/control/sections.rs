@@ -7,6 +7,7 @@ use crate::base::knob::{Knob, Section};
 use crate::control::log::LogKnobs;
 use crate::gateway::config::{CertificateKnobs, ListenerKnobs, Settings};
 use crate::gateway::targets::{BackendKnobs, PoolKnobs, RouteKnobs};
+use crate::lookup::helpers::HelperKnobs;
 
 /// How a section is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,7 @@ const TEMPLATES: &[(Shape, Make)] = &[
     (Shape::Named, || Box::new(RouteKnobs::default())),
     (Shape::Named, || Box::new(PoolKnobs::default())),
     (Shape::ListInNamed, || Box::new(BackendKnobs::default())),
+    (Shape::Named, || Box::new(HelperKnobs::default())),
     (Shape::List, || Box::new(CertificateKnobs::default())),
 ];
 

@@ -26,6 +26,7 @@ use crate::{imap, pop3};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Accounts whose last login is remembered for LOGIN-DELAY; beyond them it is not asked for.
 const LOGINS_REMEMBERED_MAX: usize = 100_000;
@@ -40,6 +41,10 @@ pub(super) struct Access {
     question: u32,
     /// An answer that the policy delays, and when it is due.
     delayed: Option<(Instant, Told)>,
+    /// When the client is greeted, where the policy lets it wait; nothing is said and read before.
+    greets_at: Option<Instant>,
+    /// What it hears then instead of a greeting, where the policy turned it away.
+    parting: Option<Chain>,
     /// The scratch file of the message that is being appended.
     scratch: Option<u64>,
     /// The mailbox it wants to hear of.
@@ -184,6 +189,17 @@ impl From<pop3::Ask> for Want {
     }
 }
 
+impl Access {
+    /// The session's id.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+    /// The session's judge.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
+    }
+}
+
 impl Core {
     /// A client came to a port that begins in clear.
     pub(super) fn access_accepted(
@@ -215,15 +231,27 @@ impl Core {
         let protected = self.shared.config.settings.server.protected.contains(client.ip());
         let rights = PeerRights { protected, ..PeerRights::default() };
         let peer = Peer { session, client, local, connected, tls, rights, nonce_seed, xclient: None };
+        self.meter.sessions[listener.service as usize].add(1);
         let mut judge = Judge::new(&self.shared, listener, &peer, self.now);
-        if let SmtpAnswer::Refuse { reply, .. } = judge.connect(self.now, self.load()) {
-            // The policy's line is in the log; under TLS the handshake was all that this client gets.
-            if peer.tls.is_none() {
-                self.driver.send(pipe.id, parting(&listener.serves, &reply.text()));
+        // The policy's line is in the log; under TLS the handshake was all that a refused client gets.
+        let word = |reply: &crate::wire::reply::Reply| match &peer.tls {
+            None => parting(&listener.serves, &reply.text()),
+            Some(_) => Chain::new(),
+        };
+        let (after, parting) = match judge.connect(self.now, self.load()) {
+            SmtpAnswer::Refuse { reply, after, .. } if after.is_zero() => {
+                let word = word(&reply);
+                if !word.is_empty() {
+                    self.driver.send(pipe.id, word);
+                }
+                self.driver.close(pipe.id, Close::Graceful);
+                return self.client_gone();
             }
-            self.driver.close(pipe.id, Close::Graceful);
-            return self.client_gone();
-        }
+            SmtpAnswer::Refuse { reply, after, .. } => (after, Some(word(&reply))),
+            SmtpAnswer::GoAfter(after) => (after, None),
+            _ => (Duration::ZERO, None),
+        };
+        let greets_at = (!after.is_zero()).then(|| self.now + after);
         let Peer { tls, .. } = peer;
         let machine = match &listener.serves {
             Serves::Imap(settings) => {
@@ -244,6 +272,8 @@ impl Core {
             session,
             question: 0,
             delayed: None,
+            greets_at,
+            parting,
             scratch: None,
             watching: None,
             locked: None,
@@ -365,6 +395,18 @@ impl Core {
 
     /// Lets the machine go as far as it can: asks, left bytes, output, deadline.
     fn access_drive(&mut self, mut access: Box<Access>) {
+        if let Some(at) = access.greets_at.filter(|at| *at > self.now) {
+            access.pipe.balance(&mut self.driver);
+            if let Some(at) = access.pipe.deadline_to_arm(Some(at)) {
+                self.arm(access.pipe.id, at);
+            }
+            return self.put(access.pipe.id, End::Access(access));
+        }
+        access.greets_at = None;
+        if let Some(word) = access.parting.take() {
+            access.pipe.part(&mut self.driver, word);
+            return self.put(access.pipe.id, End::Access(access));
+        }
         loop {
             let mut moved = access.pipe.feed(self.now, &mut access.machine);
             if let Some(error) = access.pipe.fault() {
@@ -414,10 +456,12 @@ impl Core {
                 if let Some(why) = self.too_soon(access, &user) {
                     return Some(Told::Refuse(why));
                 }
+                self.meter.logins[0].add(1);
                 let answer = access.judge.authenticated(self.now, &user);
                 self.in_time(access, answer)
             }
             Want::AuthFailed(failures) => {
+                self.meter.logins[1].add(1);
                 let answer = access.judge.auth_failed(self.now, failures);
                 self.in_time(access, answer)
             }
@@ -504,11 +548,11 @@ impl Core {
     /// The policy's word for a machine, when its time has come.
     fn in_time(&mut self, access: &mut Access, answer: SmtpAnswer) -> Option<Told> {
         let (told, after) = match answer {
-            SmtpAnswer::Go => (Told::Go, std::time::Duration::ZERO),
+            SmtpAnswer::Go => (Told::Go, Duration::ZERO),
             SmtpAnswer::GoAfter(after) => (Told::Go, after),
             SmtpAnswer::Refuse { reply, after, .. } => (Told::Refuse(reply.text()), after),
             // No word on a login: whoever is not let in stays out.
-            _ => (Told::Refuse(replies::local_error().text()), std::time::Duration::ZERO),
+            _ => (Told::Refuse(replies::local_error().text()), Duration::ZERO),
         };
         if after.is_zero() {
             return Some(told);

@@ -73,7 +73,7 @@ impl Core {
         match (word, refusal) {
             (Err(answer), _) => answer,
             (Ok((_, delay)), Some(reply)) => {
-                inbound.judge.recipient_refused();
+                inbound.judge.recipient_refused(&reply);
                 Answer::Refuse { close: false, reply, after: delay }
             }
             (Ok((grant, after)), None) => {

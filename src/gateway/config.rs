@@ -7,7 +7,9 @@ use crate::base::address::Domain;
 use crate::base::knob::{Octets, Section};
 use crate::gateway::admin::AdminHandler;
 use crate::gateway::networks::Networks;
+use crate::gateway::ports::Ports;
 use crate::gateway::targets::{PoolConfig, RouteConfig, RouteMode};
+use crate::lookup::helpers::HelperConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,15 +43,52 @@ crate::knobs! {
         proxy_from: Networks = Networks::default(), unit "";
         /// Hosts whose XCLIENT command is offered and believed.
         xclient_from: Networks = Networks::default(), unit "";
+        /// The field Authentication-Results (RFC 8601) on top of messages: "when-checked" writes it when the policy had any
+        /// of the client's name, SPF, DKIM, DMARC or ARC found out, or the client has logged in; "never" writes none.
+        /// Fields that others wrote in the name of this host are removed in any case.
+        authentication_results: ResultsMode = ResultsMode::WhenChecked, unit "";
+        /// Lookups of one session that may be under way at a time; a rule that needs one more sees its fact as unknown.
+        inquiries_per_session_max: usize = 64, unit "lookups", range 1..=1000;
         /// Connections in all; one more is answered 421 and closed.
         connections_max: usize = 16_384, unit "connections", range 1..=10_000_000;
         /// Connections from one IPv4 address or one IPv6 /64; loopback is exempt.
         connections_per_client_max: usize = 50, unit "connections", range 1..=10_000_000;
         /// Memory for bodies in flight, TLS and queues. Near it, new clients wait; at it they are answered 421.
         memory_max: Octets = Octets::mib(512), unit "octets", range Octets::mib(16)..=Octets::mib(1 << 30);
+        /// Percent of a core's memory for bodies (half of `memory_max`, shared by the cores) from which on it does not read
+        /// from clients that have not logged in and have no message under way: the newest first, the more the fuller it is.
+        shed_reading: u8 = 80, unit "%", range 1..=100;
+        /// Percent from which on new clients wait to be taken; after 20s of that they are answered 421.
+        shed_accepting: u8 = 90, unit "%", range 1..=100;
         /// Time that sessions get to finish after SIGTERM.
         shutdown_grace: Duration = Duration::from_secs(30), unit "",
             range Duration::ZERO..=Duration::from_secs(3600);
+        /// Time that sessions get to finish their message when another process takes over (`gatepost upgrade`, SIGUSR2).
+        /// Clients that connect meanwhile wait for the new process.
+        upgrade_grace: Duration = Duration::from_secs(5), unit "",
+            range Duration::ZERO..=Duration::from_secs(3600);
+    }
+}
+
+crate::knob_words! {
+    /// When the field Authentication-Results is written.
+    pub enum ResultsMode {
+        /// When there is something to say.
+        WhenChecked = "when-checked",
+        /// Never.
+        Never = "never",
+    }
+}
+
+crate::knobs! {
+    /// The policy beside what its own file says.
+    pub struct PolicyKnobs in "policy" {
+        /// A second policy file, that decides beside the first and is heard by nobody: only where it differs something is
+        /// said, in the log (`shadow`), in the journal and in counters. See `gatepost policy shadow`.
+        shadow: Option<PathBuf> = None, unit "";
+        /// Whether what only the shadow needs is found out too (lists in the DNS, SPF and the like). Nobody waits for it;
+        /// without it a decision of the shadow that hangs on such a fact is undecided, and counted as that.
+        shadow_lookups: bool = false, unit "";
     }
 }
 
@@ -142,6 +181,13 @@ macro_rules! settings {
             pub fn sections(&mut self) -> Vec<&mut dyn Section> {
                 vec![$(&mut self.$field),+]
             }
+
+            /// Files and directories that the plain sections name.
+            pub fn paths(&self) -> Vec<PathBuf> {
+                let mut paths = Vec::new();
+                $(paths.extend(Section::paths(&self.$field));)+
+                paths
+            }
         }
     };
 }
@@ -149,12 +195,18 @@ macro_rules! settings {
 settings! {
     /// `[server]`
     server: ServerKnobs,
+    /// `[walls]`
+    walls: crate::reactor::walls::WallKnobs,
+    /// `[policy]`
+    policy: PolicyKnobs,
     /// `[io]`
     io: crate::reactor::ReactorKnobs,
     /// `[smtp]`
     smtp: crate::smtp::server::SmtpKnobs,
     /// `[tls]`
     tls: crate::reactor::tls::TlsKnobs,
+    /// `[acme]`
+    acme: crate::gateway::acme::AcmeKnobs,
     /// `[accounts]`
     accounts: crate::mailstore::accounts::AccountKnobs,
     /// `[mailbox]`
@@ -177,6 +229,8 @@ settings! {
     lookup: crate::lookup::LookupKnobs,
     /// `[journal]`
     journal: crate::gateway::journal::JournalKnobs,
+    /// `[admin]`
+    admin: crate::gateway::admin::AdminKnobs,
 }
 
 /// Everything the gateway has to know, checked and resolved.
@@ -196,6 +250,8 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// Routes in the order of the file; exactly one without domains and addresses, the last.
     pub routes: Vec<RouteConfig>,
+    /// Helpers, each with its kind and address.
+    pub helpers: Vec<HelperConfig>,
     /// Certificates in the order of the file; none = make one.
     pub certificates: Vec<Certificate>,
 }
@@ -222,4 +278,20 @@ pub trait Host: Send + Sync {
     fn reload(&self) -> Result<Config, String>;
     /// New log files instead of rotated ones; part of a reload.
     fn reopen_logs(&self);
+    /// Starts the program again, to go on in place of this process with these ports. When it returns, the new process
+    /// has read and checked its configuration and waits; an error is why it could not.
+    fn successor(&self, ports: &Ports) -> Result<Box<dyn Successor>, String>;
+    /// This process uses the data directory no more: another may.
+    fn leave_data(&self);
+    /// The successor failed: the data directory is needed again.
+    fn retake_data(&self) -> Result<(), StartError>;
+    /// Every core turns; said a few times a second, for a watchdog.
+    fn alive(&self);
+}
+
+/// A process that is ready to take over.
+pub trait Successor: Send {
+    /// Its turn: the data directory is free. Returns when it serves, with its process id; an error is why it does not,
+    /// and then it is gone.
+    fn begin(self: Box<Self>) -> Result<u32, String>;
 }

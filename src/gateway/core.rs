@@ -8,8 +8,11 @@ use super::access::Access;
 use super::callout::{Opinion, Waiter};
 use super::inbound::Inbound;
 use super::lanes::{Message, SpoolRequest};
+use super::levels::Looked;
+use super::metrics::{CoreMeter, TurnedAway};
 use super::opening::Opening;
 use super::outbound::{JobEnd, Leg, Outbound};
+use super::shed::Shedding;
 use super::state::{Listener, Serves, Shared};
 use crate::base::id::IdSource;
 use crate::base::queue::Inbox;
@@ -23,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Messages taken from the lanes in one turn, so that connections are not starved.
@@ -56,6 +59,7 @@ pub(super) enum Timer {
 pub(super) struct Core {
     pub number: u16,
     pub shared: Arc<Shared>,
+    pub meter: Arc<CoreMeter>,
     pub driver: Driver,
     pub now: Instant,
     pub ids: IdSource,
@@ -80,8 +84,11 @@ pub(super) struct Core {
     clients: usize,
     wheel: Wheel<Timer>,
     inbox: Inbox<Message>,
+    pub shedding: Shedding,
     listeners: Vec<(Id, Arc<Listener>)>,
     draining: Option<Instant>,
+    /// When the levels of its connections were looked at.
+    pub looked: Looked,
 }
 
 /// Who asked: a connection and the number of its question, so that late answers find nobody.
@@ -104,6 +111,7 @@ impl Core {
         }
         Core {
             number,
+            meter: shared.meters.cores[usize::from(number)].clone(),
             shared,
             driver,
             now: clock::now(),
@@ -121,8 +129,10 @@ impl Core {
             clients: 0,
             wheel: Wheel::new(clock::now()),
             inbox,
+            shedding: Shedding::default(),
             listeners: Vec::new(),
             draining: None,
+            looked: Looked::default(),
         }
     }
 
@@ -133,8 +143,8 @@ impl Core {
         Ok(())
     }
 
-    /// Turns until shutdown has drained the connections.
-    pub fn run(&mut self) -> io::Result<()> {
+    /// Turns until shutdown has drained the connections. `turns` counts, so that others see a core that stands still.
+    pub fn run(&mut self, turns: &AtomicU64) -> io::Result<()> {
         let mut done = Vec::with_capacity(256);
         let mut due = Vec::new();
         self.wheel.arm(Timer::Tick, self.now + TICK);
@@ -142,7 +152,9 @@ impl Core {
             let timeout = self.sleep_at_most();
             self.driver.poll(&mut done, timeout)?;
             self.inbox.after_sleep();
+            turns.fetch_add(1, Ordering::Relaxed);
             self.now = clock::now();
+            let events = done.len();
             done.drain(..).for_each(|event| self.completed(event));
             for _ in 0..MESSAGES_PER_TURN_MAX {
                 let Some(message) = self.inbox.pop() else { break };
@@ -152,6 +164,7 @@ impl Core {
             self.wheel.expired(self.now, &mut due);
             due.drain(..).for_each(|timer| self.fired(timer));
             self.give_answers();
+            self.meter.turn(clock::now().since(self.now), events);
         }
         Ok(())
     }
@@ -169,13 +182,17 @@ impl Core {
             Done::AcceptFailed { error, .. } => {
                 tracing::warn!(core = self.number, %error, "accept failed; trying again shortly");
             }
-            Done::Recv { conn, buf } => match self.take(conn) {
-                Some(End::Client(c)) => self.client_received(c, &buf),
-                Some(End::Access(a)) => self.access_received(a, &buf),
-                Some(End::Leg(l)) => self.leg_received(l, &buf),
-                Some(End::Opening(o)) => self.opening_received(o, &buf),
-                None => {}
-            },
+            Done::Recv { conn, buf } => {
+                let end = self.take(conn);
+                self.count_received(end.as_ref(), buf.len());
+                match end {
+                    Some(End::Client(c)) => self.client_received(c, &buf),
+                    Some(End::Access(a)) => self.access_received(a, &buf),
+                    Some(End::Leg(l)) => self.leg_received(l, &buf),
+                    Some(End::Opening(o)) => self.opening_received(o, &buf),
+                    None => {}
+                }
+            }
             Done::RecvEnd { conn, why } => match self.take(conn) {
                 Some(End::Client(c)) => self.client_ended(c, why),
                 Some(End::Access(a)) => self.access_ended(a, why),
@@ -183,13 +200,17 @@ impl Core {
                 Some(End::Opening(o)) => self.opening_ended(o, why),
                 None => {}
             },
-            Done::Sent { conn, result, .. } => match self.take(conn) {
-                Some(End::Client(c)) => self.client_sent(c, result),
-                Some(End::Access(a)) => self.access_sent(a, result),
-                Some(End::Leg(l)) => self.leg_sent(l, result),
-                Some(End::Opening(o)) => self.opening_sent(o, result),
-                None => {}
-            },
+            Done::Sent { conn, result, .. } => {
+                let mut end = self.take(conn);
+                self.count_sent(end.as_mut());
+                match end {
+                    Some(End::Client(c)) => self.client_sent(c, result),
+                    Some(End::Access(a)) => self.access_sent(a, result),
+                    Some(End::Leg(l)) => self.leg_sent(l, result),
+                    Some(End::Opening(o)) => self.opening_sent(o, result),
+                    None => {}
+                }
+            }
             Done::Connected { conn, result } => {
                 if let Some(End::Leg(l)) = self.take(conn) {
                     self.leg_connected(l, result);
@@ -204,16 +225,22 @@ impl Core {
             self.driver.close(conn, Close::Reset);
             return;
         };
-        let full = self.clients >= self.shared.connections_per_core_max;
+        let full = self.clients >= self.shared.connections_per_core_max || self.shedding.refuses();
         let lease = self.shared.client_lease(peer.ip());
         if full || lease.is_err() || self.draining.is_some() {
             // In place of the greeting (RFC 5321 §3.1: 421). Costs a write, no session.
-            self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
+            let why = match (self.draining.is_some(), full) {
+                (true, _) => TurnedAway::Draining,
+                (false, true) => TurnedAway::Full,
+                (false, false) => TurnedAway::PerClient,
+            };
+            self.meter.turned_away[why as usize].add(1);
             self.driver.send(conn, config.busy.clone());
             self.driver.close(conn, Close::Graceful);
             return;
         }
         self.clients += 1;
+        self.meter.connections.set(self.clients as u64);
         self.shared.counters.clients.fetch_add(1, Ordering::Relaxed);
         let lease = lease.unwrap_or_default();
         // SMTP reads the PROXY header itself; it may come before the greeting only (RFC 5321 §3.1 has clients wait).
@@ -249,6 +276,7 @@ impl Core {
 
     pub(super) fn client_gone(&mut self) {
         self.clients -= 1;
+        self.meter.connections.set(self.clients as u64);
         self.shared.counters.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -257,6 +285,8 @@ impl Core {
             Timer::Tick => {
                 self.tell_unsaid();
                 self.tick_outbound();
+                self.shed();
+                self.publish_levels();
                 self.wheel.arm(Timer::Tick, self.now + TICK);
             }
             Timer::End(conn) => match self.take(conn) {
@@ -355,6 +385,18 @@ impl Core {
         }
     }
 
+    /// Everything connected, with its id.
+    pub fn ends(&self) -> impl Iterator<Item = (Id, &End)> + '_ {
+        self.ends.iter().enumerate().filter_map(|(index, entry)| {
+            let (generation, end) = entry.as_ref()?;
+            Some((Id { index: index as u32, generation: *generation }, end))
+        })
+    }
+    /// The ports, with their ids.
+    pub fn listeners(&self) -> impl Iterator<Item = &(Id, Arc<Listener>)> {
+        self.listeners.iter()
+    }
+
     fn client_ids(&self) -> impl Iterator<Item = Id> + '_ {
         self.ends.iter().enumerate().filter_map(|(index, entry)| match entry {
             Some((generation, End::Client(_) | End::Access(_))) => {
@@ -362,6 +404,11 @@ impl Core {
             }
             _ => None,
         })
+    }
+
+    /// Everybody it is connected with.
+    pub(super) fn ends_mut(&mut self) -> impl Iterator<Item = &mut End> + '_ {
+        self.ends.iter_mut().flatten().map(|(_, end)| end)
     }
 
     /// Whether the core is on its way out.

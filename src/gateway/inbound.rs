@@ -5,8 +5,9 @@
 //! gone may still be delivered, as SMTP allows (RFC 5321 §4.5.3.2.6, the lost reply).
 
 use super::core::{Asker, Core, End};
+use super::gather::Gathering;
 use super::judge::Judge;
-use super::lanes::{LookupTo, SpoolRequest};
+use super::lanes::SpoolRequest;
 use super::pipe::{Machine, Pipe};
 use super::settle::Settlement;
 use super::state::Listener;
@@ -16,7 +17,6 @@ use crate::base::envelope::Envelope;
 use crate::base::id::SessionId;
 use crate::base::time::Instant;
 use crate::base::tls::TlsFacts;
-use crate::lookup::Answer as LookupAnswer;
 use crate::policy::Lease;
 use crate::reactor::tls::Tls;
 use crate::reactor::{End as Ended, Id, clock};
@@ -48,6 +48,8 @@ pub(super) struct Inbound {
     pub(super) reserved_octets: usize,
     /// The message that is being settled.
     pub(super) settling: Option<Box<Settlement>>,
+    /// What is being found out, and the question that waits for it.
+    pub(super) gathering: Gathering,
     /// The client's place among its connections.
     _lease: Option<Lease>,
 }
@@ -123,9 +125,10 @@ impl Core {
             nonce_seed,
             xclient: Default::default(),
         };
+        self.meter.sessions[listener.service as usize].add(1);
         let judge = Judge::new(&self.shared, &listener, &peer, self.now);
         let machine = Server::new(server.clone(), peer, self.now);
-        self.client_drive(Box::new(Inbound {
+        let mut inbound = Box::new(Inbound {
             pipe,
             machine,
             judge,
@@ -138,8 +141,14 @@ impl Core {
             named_routes: Vec::new(),
             reserved_octets: 0,
             settling: None,
+            gathering: Gathering::default(),
             _lease: lease,
-        }));
+        });
+        // Behind a proxy it is not known yet who comes.
+        if !rights.proxy && !rights.xclient {
+            self.gather_early(&mut inbound);
+        }
+        self.client_drive(inbound);
     }
 
     pub(super) fn client_received(&mut self, mut inbound: Box<Inbound>, bytes: &[u8]) {
@@ -151,7 +160,9 @@ impl Core {
             inbound.pipe.close_after_flush(&mut self.driver, &mut inbound.machine);
             return self.put(inbound.pipe.id, End::Client(inbound));
         }
-        inbound.judge.tls_is(inbound.machine.peer().tls.as_ref());
+        if inbound.judge.tls_is(inbound.machine.peer().tls.as_ref()) {
+            inbound.gathering.forget_greeting();
+        }
         self.client_drive(inbound);
     }
 
@@ -206,18 +217,6 @@ impl Core {
         self.client_drive(inbound);
     }
 
-    /// A lookup for the judge came back.
-    pub(super) fn client_looked_up(&mut self, asker: Asker, answer: LookupAnswer) {
-        let Some(End::Client(mut inbound)) = self.take(asker.conn) else { return };
-        if inbound.question == asker.question {
-            inbound.judge.client_name(&answer);
-            inbound.question = inbound.question.wrapping_add(1);
-            let verdict = inbound.judge.connect(self.now, self.load());
-            inbound.machine.handle_answer(self.now, verdict);
-        }
-        self.client_drive(inbound);
-    }
-
     /// Lets the machine go as far as it can: asks, left bytes, output, deadline.
     pub(super) fn client_drive(&mut self, mut inbound: Box<Inbound>) {
         loop {
@@ -244,14 +243,20 @@ impl Core {
         self.put(inbound.pipe.id, End::Client(inbound));
     }
 
-    /// Answers a question of a client's machine, or sends it where it will be answered.
-    fn client_asks(&mut self, inbound: &mut Inbound, ask: Ask) -> Option<Answer> {
+    /// Answers a question of a client's machine when what it needs is found out, or sends it where it will be answered.
+    pub(super) fn client_decides(&mut self, inbound: &mut Inbound, ask: Ask) -> Option<Answer> {
         match ask {
-            Ask::Connect { early_talker } => self.asks_connect(inbound, early_talker),
+            Ask::Connect { .. } => Some(inbound.judge.connect(self.now, self.load())),
             Ask::Helo { name, extended } => Some(inbound.judge.helo(self.now, &name, extended)),
             Ask::Sasl(ask) => self.asks_sasl(inbound, ask),
-            Ask::Authenticated { user } => Some(inbound.judge.authenticated(self.now, &user)),
-            Ask::AuthFailed { failures } => Some(inbound.judge.auth_failed(self.now, failures)),
+            Ask::Authenticated { user } => {
+                self.meter.logins[0].add(1);
+                Some(inbound.judge.authenticated(self.now, &user))
+            }
+            Ask::AuthFailed { failures } => {
+                self.meter.logins[1].add(1);
+                Some(inbound.judge.auth_failed(self.now, failures))
+            }
             Ask::Mail { sender, parameters } => Some(inbound.judge.mail(self.now, &sender, &parameters, self.load())),
             Ask::Rcpt { recipient } => self.asks_rcpt(inbound, recipient),
             Ask::Data { declared } => Some(self.asks_data(inbound, declared)),
@@ -283,8 +288,8 @@ impl Core {
         }
     }
 
-    fn asks_connect(&mut self, inbound: &mut Inbound, early_talker: bool) -> Option<Answer> {
-        // PROXY and XCLIENT change who the client is, and so what it may do.
+    /// PROXY and XCLIENT change who the client is, and so what it may do; whether they have.
+    pub(super) fn client_is(&mut self, inbound: &mut Inbound, early_talker: bool) -> bool {
         let client = inbound.machine.peer().client.ip();
         if client != inbound.judge.client().ip() {
             let settings = &self.shared.config.settings.server;
@@ -295,13 +300,7 @@ impl Core {
             });
         }
         let peer = inbound.machine.peer();
-        inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker, self.now);
-        if let Some(question) = inbound.judge.wanted_name(peer) {
-            let asker = inbound.asker();
-            let answer = self.ask_lookup(LookupTo::Client(asker), &question)?;
-            inbound.judge.client_name(&answer);
-        }
-        Some(inbound.judge.connect(self.now, self.load()))
+        inbound.judge.client_is(&self.shared, &inbound.listener, peer, early_talker, self.now)
     }
 
     fn asks_sasl(&mut self, inbound: &Inbound, ask: SaslAsk) -> Option<Answer> {
@@ -370,6 +369,7 @@ impl Core {
         self.body_octets -= inbound.reserved_octets;
         inbound.reserved_octets = 0;
         inbound.named_routes.clear();
+        inbound.gathering.forget_message();
         inbound.spilled_envelope = None;
         if let Some(file) = inbound.scratch.take() {
             self.tell_spool(usize::from(self.number), SpoolRequest::Drop { file });

@@ -8,6 +8,7 @@ mod files;
 
 use crate::base::knob::Octets;
 use crate::gateway::config::{Config, StartError};
+use crate::gateway::recent::Recent;
 use crate::policy::journal::{Keep, Run, Scrub, Sink};
 use crate::reactor::clock;
 use crossbeam::channel::{self, RecvTimeoutError};
@@ -65,6 +66,7 @@ const KEY_OCTETS_MAX: u64 = 4096;
 pub(super) struct Journal {
     /// What sessions record into.
     pub run: Arc<Run>,
+    meter: Arc<Meter>,
     closing: Arc<AtomicBool>,
     thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,16 +81,23 @@ pub fn directory(config: &Config) -> PathBuf {
 struct Queue {
     lines: channel::Sender<Vec<u8>>,
     meter: Arc<Meter>,
+    /// Keeps the last lines in memory as well.
+    recent: Option<Arc<Recent>>,
 }
 
 #[derive(Default)]
 struct Meter {
     waiting_octets: AtomicU64,
     lost: AtomicU64,
+    /// Lost lines that were reported already.
+    reported: AtomicU64,
 }
 
 impl Sink for Queue {
     fn line(&self, line: Vec<u8>) {
+        if let Some(recent) = &self.recent {
+            recent.line(line.clone());
+        }
         let octets = line.len() as u64;
         let waiting = self.meter.waiting_octets.fetch_add(octets, Ordering::Relaxed);
         if waiting > WAITING_OCTETS_MAX || self.lines.try_send(line).is_err() {
@@ -99,8 +108,8 @@ impl Sink for Queue {
 }
 
 impl Journal {
-    /// Opens the journal, when the configuration wants one.
-    pub fn start(config: &Config) -> Result<Option<Journal>, StartError> {
+    /// Opens the journal, when the configuration wants one; `recent` gets every line as well.
+    pub fn start(config: &Config, recent: Option<Arc<Recent>>) -> Result<Option<Journal>, StartError> {
         let knobs = &config.settings.journal;
         if !knobs.enabled {
             return Ok(None);
@@ -122,8 +131,15 @@ impl Journal {
             .spawn(move || lane.run())
             .map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
         let keep = Keep { names: knobs.headers.iter().map(|name| name.to_ascii_lowercase()).collect() };
-        let run = Run::new(id, scrub, keep, Box::new(Queue { lines: sender, meter }));
-        Ok(Some(Journal { run, closing, thread: parking_lot::Mutex::new(Some(thread)) }))
+        let run = Run::new(id, scrub, keep, Box::new(Queue { lines: sender, meter: meter.clone(), recent }));
+        Ok(Some(Journal { run, meter, closing, thread: parking_lot::Mutex::new(Some(thread)) }))
+    }
+
+    /// Lines lost since the start, and octets that wait.
+    pub fn meter(&self) -> (u64, u64) {
+        let (lost, reported) = (&self.meter.lost, &self.meter.reported);
+        let lost = lost.load(Ordering::Relaxed) + reported.load(Ordering::Relaxed);
+        (lost, self.meter.waiting_octets.load(Ordering::Relaxed))
     }
 
     /// Writes what waits and ends; the cores have ended before.
@@ -225,6 +241,7 @@ impl Lane {
         }
         self.reported = Instant::now();
         let lost = self.meter.lost.swap(0, Ordering::Relaxed);
+        self.meter.reported.fetch_add(lost, Ordering::Relaxed);
         let error = self.last_error.take().unwrap_or_else(|| "the disk is slower than the traffic".into());
         tracing::warn!(target: "journal", lost, error, "lines of the journal were lost; mail is not affected");
     }
@@ -247,6 +264,7 @@ mod tests {
             listeners: Vec::new(),
             pools: Vec::new(),
             routes: Vec::new(),
+            helpers: Vec::new(),
             certificates: Vec::new(),
         }
     }
@@ -255,7 +273,7 @@ mod tests {
     fn lines_reach_the_disk_and_a_full_queue_loses_them_with_a_count() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let journal = Journal::start(&config).unwrap().unwrap();
+        let journal = Journal::start(&config, None).unwrap().unwrap();
         journal.run.write_line(b"{\"a\":1}".to_vec());
         journal.run.write_line(b"{\"b\":2}".to_vec());
         journal.stop();
@@ -265,7 +283,7 @@ mod tests {
         // Nobody reads: the third of three lines does not fit into a queue of two.
         let (lines, _rest) = channel::bounded(2);
         let meter = Arc::new(Meter::default());
-        let queue = Queue { lines, meter: meter.clone() };
+        let queue = Queue { lines, meter: meter.clone(), recent: None };
         (0..3).for_each(|_| queue.line(vec![b'x'; 10]));
         assert_eq!((meter.lost.load(Ordering::Relaxed), meter.waiting_octets.load(Ordering::Relaxed)), (1, 20));
     }
@@ -276,11 +294,11 @@ mod tests {
         let mut config = config(dir.path());
         let path = dir.path().join("key");
         config.settings.journal.hash_key = Some(path.clone());
-        let said = |config: &Config| Journal::start(config).err().unwrap().0;
+        let said = |config: &Config| Journal::start(config, None).err().unwrap().0;
         assert!(said(&config).contains("journal.hash_key"));
         std::fs::write(&path, "short\n").unwrap();
         assert!(said(&config).contains("expected at least 16"), "{}", said(&config));
         std::fs::write(&path, "a secret of enough octets\n").unwrap();
-        Journal::start(&config).unwrap().unwrap().stop();
+        Journal::start(&config, None).unwrap().unwrap().stop();
     }
 }

@@ -10,7 +10,7 @@ use super::deliver::Attempt;
 use super::inbound::Inbound;
 use super::lanes::{Attempted, DeliveryFor};
 use super::routing::Key;
-use crate::base::address::ReversePath;
+use crate::base::address::{Mailbox, ReversePath};
 use crate::base::envelope::{Envelope, Recipient};
 use crate::base::mailbox::ask::{Delivery, Recipient as LocalRecipient, StoreError};
 use crate::mailstore::Delivered;
@@ -20,7 +20,13 @@ use crate::spool::{Fate, Scope};
 use crate::wire::header::return_path;
 use crate::wire::replies;
 use crate::wire::reply::Reply;
-use std::sync::Arc;
+
+/// Whether a list can be served in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Partly {
+    Yes,
+    No,
+}
 
 impl Core {
     /// Where aliases and lists lead to other servers, those recipients are put in the place of the one that was named
@@ -61,15 +67,48 @@ impl Core {
         }
     }
 
-    /// Who of an envelope is whom here; those who are nobody are left to be refused.
-    fn local_recipients(&self, envelope: &Envelope, indexes: &[u32]) -> Vec<LocalRecipient> {
+    /// How many people a message is for, behind aliases and lists.
+    pub(super) fn people(&self, envelope: &Envelope, keys: &[Key]) -> usize {
+        let of = |(recipient, key): (&Recipient, &Key)| match self.resolve(key, recipient) {
+            Resolved::Local { accounts, remote, .. } => accounts.len() + remote.len(),
+            Resolved::Unknown | Resolved::NotLocal => 1,
+        };
+        envelope.recipients.iter().zip(keys).map(of).sum()
+    }
+
+    /// For the queue: in the place of a list its members, so that each has a fate of its own. A list with a member that
+    /// has no address of its own stays as it is, and is delivered to all or none.
+    pub(super) fn spread_lists(&self, envelope: &mut Envelope, keys: &mut Vec<Key>) {
+        let (mut recipients, mut new_keys) = (Vec::new(), Vec::new());
+        for (recipient, key) in std::mem::take(&mut envelope.recipients).into_iter().zip(keys.drain(..)) {
+            let members = match self.resolve(&key, &recipient) {
+                Resolved::Local { accounts, .. } if accounts.len() > 1 => self.own_addresses(&accounts),
+                _ => None,
+            };
+            for mailbox in members.unwrap_or_else(|| vec![recipient.mailbox.clone()]) {
+                recipients.push(Recipient { mailbox, ..recipient.clone() });
+                new_keys.push(key.clone());
+            }
+        }
+        envelope.recipients = recipients;
+        *keys = new_keys;
+    }
+
+    fn own_addresses(&self, accounts: &[String]) -> Option<Vec<Mailbox>> {
+        accounts.iter().map(|account| self.shared.addresses.own_address(account)).collect()
+    }
+
+    /// Who of an envelope is whom here; those who are nobody are left to be refused. With `Partly::Yes` who has no room is
+    /// left out of a list instead of the list.
+    fn local_recipients(&self, envelope: &Envelope, indexes: &[u32], partly: Partly) -> Vec<LocalRecipient> {
         let of = |index: &u32| {
             let recipient = envelope.recipients.get(*index as usize)?;
             let (accounts, mailbox) = match self.shared.addresses.resolve(&recipient.mailbox) {
                 Resolved::Local { accounts, mailbox, .. } => (accounts, mailbox),
                 Resolved::Unknown | Resolved::NotLocal => (Vec::new(), None),
             };
-            Some(LocalRecipient { index: *index, accounts, mailbox })
+            let partly = partly == Partly::Yes && accounts.len() > 1 && self.own_addresses(&accounts).is_some();
+            Some(LocalRecipient { index: *index, accounts, mailbox, partly })
         };
         indexes.iter().filter_map(of).collect()
     }
@@ -87,7 +126,7 @@ impl Core {
             id: settlement.id,
             prefix: with_return_path(&settlement.envelope.sender, &settlement.prefix),
             body: settlement.body.clone(),
-            to: self.local_recipients(&settlement.envelope, &indexes),
+            to: self.local_recipients(&settlement.envelope, &indexes, Partly::Yes),
         };
         let sent = match &self.shared.mailboxes {
             Some(lanes) => lanes.deliver(self.number, DeliveryFor::Client(inbound.asker()), delivery).is_ok(),
@@ -103,7 +142,8 @@ impl Core {
             id: attempt.id,
             prefix: with_return_path(&attempt.envelope.sender, &prefix),
             body,
-            to: self.local_recipients(&attempt.envelope, &attempt.recipients),
+            // Only a list that could not be spread is one here.
+            to: self.local_recipients(&attempt.envelope, &attempt.recipients, Partly::No),
         };
         let attempt = Attempt {
             id: attempt.id,
@@ -144,7 +184,7 @@ impl Core {
         }
         let settled = match (delivered, inbound.server.service) {
             (None, _) => Some(Settled::Refused(replies::local_error())),
-            (Some(delivered), Service::Lmtp) => Some(each(&delivered)),
+            (Some(delivered), Service::Lmtp) => self.each(&mut inbound, &delivered),
             (Some(delivered), Service::Mx | Service::Submission) => self.one(&mut inbound, delivered),
         };
         let answer = match settled {
@@ -166,25 +206,43 @@ impl Core {
         };
         let left: Vec<u32> = delivered.verdicts.iter().filter(|(_, v)| v.is_err()).map(|(index, _)| *index).collect();
         let settlement = inbound.settling.as_mut()?;
-        if left.is_empty() {
+        let mut waiting = self.left_of_lists(&settlement.envelope, &delivered.left);
+        waiting.extend(left.iter().filter_map(|index| settlement.envelope.recipients.get(*index as usize).cloned()));
+        if waiting.is_empty() {
             return Some(Settled::Committed(proof));
         }
-        let envelope = Arc::make_mut(&mut settlement.envelope);
-        let pick = |index: &u32| envelope.recipients.get(*index as usize).cloned();
-        envelope.recipients = left.iter().filter_map(pick).collect();
-        settlement.keys = vec![Key::Mailboxes; envelope.recipients.len()];
+        settlement.left_for_queue(waiting);
         None
     }
-}
 
-/// One verdict per recipient (RFC 2033 §4.2).
-fn each(delivered: &Delivered) -> Settled {
-    let verdict = |verdict: &Result<(), StoreError>| match (verdict, &delivered.committed) {
-        (Ok(()), Some(proof)) => Ok(Kept::Committed(proof.clone())),
-        (Ok(()), None) => Err(replies::local_error()),
-        (Err(why), _) => Err(refusal(why)),
-    };
-    Settled::PerRecipient(delivered.verdicts.iter().map(|(_, v)| verdict(v)).collect())
+    /// One verdict per recipient (RFC 2033 §4.2). Who was left out of a list waits in the queue, which answers for it: the
+    /// list itself has one reply, and the others have the message. `None` until it is there.
+    fn each(&self, inbound: &mut Inbound, delivered: &Delivered) -> Option<Settled> {
+        let verdict = |verdict: &Result<(), StoreError>| match (verdict, &delivered.committed) {
+            (Ok(()), Some(proof)) => Ok(Kept::Committed(proof.clone())),
+            (Ok(()), None) => Err(replies::local_error()),
+            (Err(why), _) => Err(refusal(why)),
+        };
+        let settled = Settled::PerRecipient(delivered.verdicts.iter().map(|(_, v)| verdict(v)).collect());
+        let settlement = inbound.settling.as_mut()?;
+        let waiting = self.left_of_lists(&settlement.envelope, &delivered.left);
+        if waiting.is_empty() || delivered.committed.is_none() {
+            return Some(settled);
+        }
+        settlement.left_for_queue(waiting);
+        settlement.settled_before = Some(settled);
+        None
+    }
+
+    /// Members of lists that have not got a message which others have, as recipients of their own.
+    fn left_of_lists(&self, envelope: &Envelope, left: &[(u32, String, StoreError)]) -> Vec<Recipient> {
+        let of = |(index, account, _): &(u32, String, StoreError)| {
+            let recipient = envelope.recipients.get(*index as usize)?;
+            let mailbox = self.shared.addresses.own_address(account)?;
+            Some(Recipient { mailbox, ..recipient.clone() })
+        };
+        left.iter().filter_map(of).collect()
+    }
 }
 
 fn with_return_path(sender: &ReversePath, prefix: &[u8]) -> Vec<u8> {

@@ -9,9 +9,10 @@ use crate::base::mailbox::AccountId;
 use crate::base::mailbox::ask::{Change, Delivery, Query, Reply, StoreAsk, StoreError};
 use crate::mailstore::accounts::Accounts;
 use crate::mailstore::embedded::EmbeddedStore;
-use crate::mailstore::io::{Moved, Progress, export_maildir, export_mbox, import_maildir, import_mbox};
+use crate::mailstore::io::{Moved, Progress, export_labels, export_maildir, export_mbox, import_maildir, import_mbox};
 use crate::mailstore::{BackedUp, Commit, MailReader, MailWriter, MailboxKnobs, Mailstore, MailstoreError, Outcome};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Who keeps the mail: answers like a store, one question at a time.
 pub struct Keeper<'a> {
@@ -21,8 +22,13 @@ pub struct Keeper<'a> {
 
 impl Keeper<'static> {
     /// The store of a stopped server.
-    pub fn open(directory: &Path, knobs: MailboxKnobs) -> Result<Keeper<'static>, MailstoreError> {
+    pub fn open(
+        directory: &Path,
+        knobs: MailboxKnobs,
+        accounts: Arc<Accounts>,
+    ) -> Result<Keeper<'static>, MailstoreError> {
         let (store, _) = EmbeddedStore::open(directory, knobs)?;
+        store.set_quotas(accounts);
         Ok(Keeper { reader: store.reader()?, writer: store.writer()? })
     }
 }
@@ -45,6 +51,7 @@ impl<'a> Keeper<'a> {
             ),
             Request::MailboxExport(transfer) => self.export(transfer, accounts, progress).map(transferred),
             Request::MailboxImport(transfer) => self.import(transfer, accounts, progress).map(transferred),
+            Request::MailboxPurge { account } => self.purge(account).map(transferred),
             _ => return None,
         };
         Some(result.unwrap_or_else(|message| Response::failed("mailbox", message)))
@@ -55,9 +62,27 @@ impl<'a> Keeper<'a> {
         let known = accounts.list().into_iter().find(|a| a.name.eq_ignore_ascii_case(name));
         let known =
             known.ok_or_else(|| format!("there is no account {name:?}; \"gatepost account list\" shows all"))?;
-        self.writer.account(0, &known.name);
+        self.numbered(&known.name)
+    }
+
+    fn numbered(&mut self, name: &str) -> Result<AccountId, String> {
+        self.writer.account(0, name);
         match self.writer.commit().outcomes.pop() {
             Some((_, Outcome::Replied(Ok(Reply::Account(id))))) => Ok(id),
+            Some((_, Outcome::Replied(Err(error)))) => Err(format!("{name}: {error}")),
+            _ => Err(format!("{name}: {}", StoreError::Failed)),
+        }
+    }
+
+    /// All mail of an account that may be gone already; the store makes an empty one of a name it does not know.
+    fn purge(&mut self, name: &str) -> Result<Moved, String> {
+        let name = crate::wire::prep::user_name(name.as_bytes()).map_err(|e| format!("{name:?}: {e}"))?;
+        let id = self.numbered(&name)?;
+        self.writer.change(0, id, Change::Purge);
+        match self.writer.commit().outcomes.pop() {
+            Some((_, Outcome::Replied(Ok(Reply::Purged { messages, mailboxes })))) => {
+                Ok(Moved { messages, mailboxes, octets: 0 })
+            }
             Some((_, Outcome::Replied(Err(error)))) => Err(format!("{name}: {error}")),
             _ => Err(format!("{name}: {}", StoreError::Failed)),
         }
@@ -99,6 +124,7 @@ impl<'a> Keeper<'a> {
         let moved = match to.format {
             MailFormat::Maildir => export_maildir(&mut *self.reader, id, &to.path, progress),
             MailFormat::Mbox => export_mbox(&mut *self.reader, id, &to.path, progress),
+            MailFormat::Labels => export_labels(&mut *self.reader, id, &to.path, progress),
         };
         moved.map_err(|e| e.to_string())
     }
@@ -111,6 +137,7 @@ impl<'a> Keeper<'a> {
                 let mailbox = from.mailbox.as_deref().unwrap_or("INBOX");
                 import_mbox(&mut *self.writer, id, mailbox, &from.path, progress)
             }
+            MailFormat::Labels => return Err("labels are no mail; expected maildir or mbox".into()),
         };
         moved.map_err(|e| e.to_string())
     }
@@ -157,6 +184,8 @@ impl MailWriter for OverLanes<'_> {
     fn tidy(&mut self, _budget_octets: u64) -> bool {
         false
     }
+    /// The lane does.
+    fn rest(&mut self) {}
     fn backup(&mut self, directory: &Path) -> Result<BackedUp, MailstoreError> {
         let failed = |text| MailstoreError::File { doing: "backing up to", path: directory.to_owned(), text };
         self.lanes.back_up(directory.to_owned()).map_err(failed)

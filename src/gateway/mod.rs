@@ -5,65 +5,82 @@
 //! it, and nothing is left running; a core that dies later ends the process in order, with an error.
 
 mod access;
+pub mod acme;
 pub mod admin;
 mod callout;
 pub mod config;
 mod core;
 pub mod data;
 mod deliver;
+mod edits;
+mod gather;
 mod inbound;
 pub mod journal;
 mod judge;
+mod keep;
 mod lanes;
+mod levels;
 mod local;
 pub mod mailboxes;
+pub mod metrics;
 pub mod networks;
+mod observe;
 mod opening;
 mod outbound;
 mod pipe;
 pub mod policy_file;
+pub mod ports;
+mod process;
 pub mod queue;
+pub mod recent;
+mod reload;
 mod reports;
+mod results;
 mod routing;
+mod sentence;
 mod settle;
+mod shadow;
+mod shed;
 mod state;
+mod supervise;
 pub mod targets;
+mod watch;
 
 use self::core::Core;
 use crate::base::id::IdSource;
 use crate::base::queue::{Inbox, Wake};
 use crate::log::RealDisk;
-use crate::lookup::Lane as LookupLane;
+use crate::lookup::helpers::Helpers;
+use crate::lookup::{self, Lane as LookupLane};
 use crate::mailstore::accounts::Accounts;
 use crate::mailstore::addresses::Addresses;
 use crate::mailstore::embedded::EmbeddedStore;
 use crate::policy::Limits;
-use crate::reactor::{Choice, Driver, clock, limits, listen, pin};
+use crate::reactor::{Choice, Driver, clock, limits, pin};
 use crate::spool::Spool;
-use admin::{AdminHandler, Request, Response, Status};
-use arc_swap::ArcSwap;
+use admin::handler::Admin;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Config, Host, Listener as ListenerConfig, Service, StartError};
 use crossbeam::channel;
 use lanes::{CoreMail, MailboxLanes, Message, PasswordLane, SpoolLane, SpoolRequest};
+use metrics::disk::{Metered, SyncMeter};
+use ports::Ports;
+use recent::Recent;
 use reports::{Composer, Setup};
 use routing::Routing;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use state::{Counters, Listener, PoolState, Shared};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use state::{Counters, Listener, Meters, PoolState, Shared};
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use supervise::{Ended, wait};
 use targets::RouteMode;
 
 /// Messages that wait for a core at most; lanes wait when it is full.
 const INBOX_MAX: usize = 16 * 1024;
-/// How often the main thread looks whether accounts and aliases have changed: two `stat`.
-const ADDRESSES_INTERVAL: Duration = Duration::from_millis(250);
-/// After how many of these it looks at the files of lists as well.
-const WATCH_TURNS: u32 = 8;
 
 impl Wake for crate::reactor::Waker {
     fn wake(&self) {
@@ -71,8 +88,14 @@ impl Wake for crate::reactor::Waker {
     }
 }
 
-/// Serves `config` until a signal says to stop.
-pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
+/// Whether `config` could be served: policy and certificates are read, nothing is started.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    policy_file::load(config).map_err(StartError)?;
+    state::server_tls(config).map(drop)
+}
+
+/// Serves `config` on `ports` until a signal says to stop, or until a successor has taken over.
+pub fn run(config: Config, mut ports: Ports, host: Arc<dyn Host>) -> Result<(), StartError> {
     let signals = signals()?;
     let (soft, hard) = limits::raise_nofile();
     // Legs to backends, files of the queue, and a reserve.
@@ -85,21 +108,95 @@ pub fn run(config: Config, host: Arc<dyn Host>) -> Result<(), StartError> {
             "fewer open files are allowed than server.connections_max may need; connections beyond it will wait"
         );
     }
-    let Gate { shared, accounts, cores, lanes, mailbox_writer, listeners, choice, lookup } = Gate::open(config)?;
-    let started = clock::now();
-    let admin =
-        Admin { shared: shared.clone(), accounts, choice, started, listeners: listeners.clone(), reload: signals.1 };
-    host.ready(&listeners, Arc::new(admin))?;
-    let failed = wait(&signals.0, &shared, &host, &cores);
-    wind_down(&shared, cores, lanes, mailbox_writer);
-    drop(lookup);
-    failed.map_or(Ok(()), |error| Err(StartError(error)))
+    let handovers = Arc::new(Handovers::default());
+    loop {
+        let Gate { shared, accounts, cores, lanes, mailbox_lanes, keeper, choice, lookup } =
+            Gate::open(config.clone(), &ports)?;
+        let listeners = ports.listeners();
+        let admin = Admin {
+            shared: shared.clone(),
+            accounts,
+            choice,
+            started: clock::now(),
+            listeners: listeners.clone(),
+            signals: signals.1.clone(),
+            handovers: handovers.clone(),
+            host: host.clone(),
+            cores: cores.iter().map(|core| core.mail.clone()).collect(),
+            observer: Default::default(),
+            reloading: Default::default(),
+            draining: Default::default(),
+        };
+        host.ready(&listeners, Arc::new(admin))?;
+        let end = wait(&signals.0, &shared, &host, &cores, &ports, &handovers);
+        let settings = &shared.config.settings.server;
+        let grace = match &end {
+            Ended::Succeeded(_) => settings.upgrade_grace,
+            Ended::Told | Ended::Failed(_) => settings.shutdown_grace,
+        };
+        if let Ended::Told = end {
+            ports.close();
+        }
+        wind_down(&shared, cores, lanes, grace);
+        keeper.stop();
+        drop(lookup);
+        let successor = match end {
+            Ended::Told => return Ok(()),
+            Ended::Failed(error) => return Err(StartError(error)),
+            Ended::Succeeded(successor) => successor,
+        };
+        // The readers of the mailstore end when nobody can ask them any more; only then are its files free.
+        host.leave_data();
+        give_up(shared);
+        join_all(mailbox_lanes);
+        match successor.begin() {
+            Ok(pid) => {
+                tracing::info!(target: "server", pid, "another process has taken over");
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::error!(target: "server", error, "the new process did not take over; this one goes on");
+                host.retake_data()?;
+            }
+        }
+    }
+}
+
+/// How long the last handles on what the cores shared may be held by somebody who is still at work for an administrator.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(5);
+
+fn give_up(shared: Arc<Shared>) {
+    let until = clock::now() + GIVE_UP_WAIT;
+    while Arc::strong_count(&shared) > 1 && clock::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn join_all(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!(target: "mailbox", "a mailbox lane panicked");
+        }
+    }
+}
+
+/// Administrators who wait for word of the successor they have asked for.
+#[derive(Default)]
+struct Handovers(parking_lot::Mutex<Vec<channel::Sender<Result<(), String>>>>);
+
+impl Handovers {
+    fn tell(&self, word: &Result<(), String>) {
+        for waiting in self.0.lock().drain(..) {
+            // Who has lost patience need not hear it.
+            let _ = waiting.try_send(word.clone());
+        }
+    }
 }
 
 /// Signals as they arrive, and a way to ask for a reload without one.
 fn signals() -> Result<(channel::Receiver<i32>, channel::Sender<i32>), StartError> {
     let (tell, told) = channel::bounded(16);
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])
         .map_err(|e| StartError(format!("cannot wait for signals: {e}")))?;
     let from_signals = tell.clone();
     std::thread::Builder::new()
@@ -121,20 +218,24 @@ struct Gate {
     accounts: Arc<Accounts>,
     cores: Vec<RunningCore>,
     lanes: Vec<JoinHandle<()>>,
-    mailbox_writer: Option<JoinHandle<()>>,
-    listeners: Vec<ListenerConfig>,
+    /// The writer first.
+    mailbox_lanes: Vec<JoinHandle<()>>,
+    keeper: keep::Keeper,
     choice: Choice,
     lookup: LookupLane,
 }
 
 struct RunningCore {
     mail: CoreMail,
+    /// Turns of its loop.
+    beats: Arc<AtomicU64>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 /// A core whose driver is open and which waits for what it is to serve.
 struct WaitingCore {
     mail: CoreMail,
+    beats: Arc<AtomicU64>,
     begin: channel::Sender<Work>,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -146,7 +247,7 @@ struct Work {
 }
 
 impl Gate {
-    fn open(config: Config) -> Result<Gate, StartError> {
+    fn open(config: Config, ports: &Ports) -> Result<Gate, StartError> {
         let data = config.settings.server.data.clone();
         let accounts =
             Accounts::open(&data, config.settings.accounts.clone()).map_err(|e| StartError(e.to_string()))?;
@@ -158,40 +259,56 @@ impl Gate {
         let policy = policy_file::load(&config).map_err(StartError)?;
         policy.warnings().iter().for_each(|w| tracing::warn!(target: "policy", "{w}"));
         tracing::info!(target: "policy", name = policy.name(), version = policy.version(), rules = policy.rules().len(), "policy");
+        let second = match config.settings.policy.shadow.as_deref() {
+            Some(file) => Some(shadow::open(&config, random()?, file).map_err(StartError)?),
+            None => None,
+        };
         let server_tls = state::server_tls(&config)?;
         let pools: Result<Vec<PoolState>, StartError> =
             config.pools.iter().map(|p| PoolState::load(&config, p)).collect();
         let pools = pools?;
         let (found_client, found_tls) = state::found_client(&config)?;
-        let (sockets, listeners) = bind(&config)?;
         let allowed = pin::allowed_cores();
-        let count = match config.settings.server.cores {
-            0 => allowed.len(),
-            n => usize::from(n),
-        };
-        let count = count.clamp(1, usize::from(IdSource::CORES_MAX));
+        let count = core_count(&config);
         let (waiting, choice) = start_cores(&config, &allowed, count)?;
         let mails: Vec<CoreMail> = waiting.iter().map(|c| c.mail.clone()).collect();
 
         let setup = Arc::new(Setup { config: config.clone(), routing: routing.clone() });
-        let (lanes, lane_threads) = open_queue(&config, &setup, &mails)?;
+        let syncs = Arc::new(SyncMeter::default());
+        let (lanes, lane_threads) = open_queue(&config, &setup, &mails, &syncs)?;
         let to_cores = mails.clone();
-        let (lookup, asker) = LookupLane::start(&config.settings.lookup, move |token: lanes::LookupToken, answer| {
-            lanes::deliver(&to_cores[usize::from(token.core)], Message::Lookup { to: token.to, answer });
-        })
-        .map_err(|e| StartError(e.to_string()))?;
-        let (mailboxes, mailbox_writer) = open_mailstore(&config, &mails)?.unzip();
+        let helpers = Arc::new(Helpers::load(&config.helpers).map_err(StartError)?);
+        let tell = move |token: lanes::LookupToken, reply| {
+            let message = match (reply, token.to) {
+                (lookup::Reply::Answer(answer), to) => Message::Lookup { to, answer },
+                (lookup::Reply::Finding(finding), lanes::LookupTo::Client { conn, number }) => {
+                    Message::Found { conn, number, finding }
+                }
+                // Destinations put questions only.
+                (lookup::Reply::Finding(_), lanes::LookupTo::Destination(_)) => return,
+            };
+            lanes::deliver(&to_cores[usize::from(token.core)], message);
+        };
+        let (lookup, asker) =
+            LookupLane::start_with(&config.settings.lookup, helpers, tell).map_err(|e| StartError(e.to_string()))?;
+        let (mailboxes, mailbox_lanes) = open_mailstore(&config, &accounts, &mails)?.unzip();
         let passwords = PasswordLane::start(accounts.clone(), mails)
             .map_err(|e| StartError(format!("cannot start a thread: {e}")))?;
 
+        let policy = Arc::new(policy);
+        let knobs = &config.settings.admin;
+        let recent = Recent::new(count, knobs.sessions_kept, knobs.decisions_kept, knobs.sessions_memory_max.0);
         let shared = Arc::new(Shared {
-            policy: ArcSwap::from_pointee(policy),
-            limits: Limits::new(config.settings.limits.keys_max, random()?),
+            meters: Meters::new(count, &pools, policy.clone(), syncs),
+            policy: ArcSwap::new(policy),
+            shadow: ArcSwapOption::new(second),
+            limits: Limits::with_memory(config.settings.limits.keys_max, random()?, keep::recall(&config, random()?)),
             routing,
             server_tls: ArcSwap::from_pointee(server_tls),
             lookup: asker,
             passwords,
-            journal: journal::Journal::start(&config)?,
+            journal: journal::Journal::start(&config, Some(recent.clone()))?,
+            recent,
             lanes,
             pools,
             mailboxes,
@@ -204,9 +321,20 @@ impl Gate {
             body_octets_per_core_max: config.settings.server.memory_max.len() / 2 / count,
             config,
         });
-        let cores = begin_cores(&shared, waiting, sockets, &listeners)?;
-        Ok(Gate { shared, accounts, cores, lanes: lane_threads, mailbox_writer, listeners, choice, lookup })
+        let cores = begin_cores(&shared, waiting, ports)?;
+        let keeper = keep::Keeper::start(&shared.config, shared.limits.clone())?;
+        let mailbox_lanes = mailbox_lanes.unwrap_or_default();
+        Ok(Gate { shared, accounts, cores, lanes: lane_threads, mailbox_lanes, keeper, choice, lookup })
     }
+}
+
+/// How many cores serve: those that are configured, or all this process may run on.
+fn core_count(config: &Config) -> usize {
+    let count = match config.settings.server.cores {
+        0 => pin::allowed_cores().len(),
+        n => usize::from(n),
+    };
+    count.clamp(1, usize::from(IdSource::CORES_MAX))
 }
 
 /// Local domains of the aliases' file beside those of the configuration: for the policy, and for the route into mailboxes.
@@ -233,20 +361,6 @@ fn random() -> Result<u64, StartError> {
     Ok(u64::from_ne_bytes(octets))
 }
 
-/// Opens every port once; the addresses as they really are.
-fn bind(config: &Config) -> Result<(Vec<TcpListener>, Vec<ListenerConfig>), StartError> {
-    let mut sockets = Vec::new();
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let socket = listen::bind(listener.address, config.settings.io.backlog, true)
-            .map_err(|e| StartError(format!("listener {}: {e}", listener.name)))?;
-        let address = socket.local_addr().map_err(|e| StartError(e.to_string()))?;
-        sockets.push(socket);
-        listeners.push(ListenerConfig { address, ..listener.clone() });
-    }
-    Ok((sockets, listeners))
-}
-
 /// Starts the threads of the cores, as far as their drivers.
 fn start_cores(
     config: &Arc<Config>,
@@ -260,6 +374,8 @@ fn start_cores(
         let (begin, work) = channel::bounded::<Work>(1);
         let knobs = config.settings.io.clone();
         let processor = allowed[number % allowed.len()];
+        let beats = Arc::new(AtomicU64::new(0));
+        let turned = beats.clone();
         let thread = std::thread::Builder::new()
             .name(format!("core{number}"))
             .spawn(move || -> io::Result<()> {
@@ -277,8 +393,10 @@ fn start_cores(
                 let mail = CoreMail::new(sender);
                 let _ = tell.send(Ok((mail.clone(), choice)));
                 let Ok(Work { shared, listeners }) = work.recv() else { return Ok(()) };
+                recent::this_is_core(number as u16);
                 let mut core = Core::new(number as u16, shared, driver, inbox);
-                let result = listeners.into_iter().try_for_each(|(s, l)| core.listen(s, l)).and_then(|()| core.run());
+                let result =
+                    listeners.into_iter().try_for_each(|(s, l)| core.listen(s, l)).and_then(|()| core.run(&turned));
                 // First nobody waits for this core's inbox any more, then it may wait for the lanes.
                 mail.close();
                 core.tell_all();
@@ -288,7 +406,7 @@ fn start_cores(
         match told.recv() {
             Ok(Ok((mail, choice))) => {
                 chosen.get_or_insert(choice);
-                waiting.push(WaitingCore { mail, begin, thread });
+                waiting.push(WaitingCore { mail, beats, begin, thread });
             }
             Ok(Err(error)) => return Err(StartError(format!("core {number}: {error}"))),
             Err(_) => return Err(StartError(format!("core {number} ended while it started"))),
@@ -304,6 +422,7 @@ fn open_queue(
     config: &Arc<Config>,
     setup: &Arc<Setup>,
     mails: &[CoreMail],
+    syncs: &Arc<SyncMeter>,
 ) -> Result<(Vec<SpoolLane>, Vec<JoinHandle<()>>), StartError> {
     let data = &config.settings.server.data;
     let found = data::spool_dirs(data).map_err(|e| StartError(format!("cannot read {}: {e}", data.display())))?;
@@ -311,7 +430,7 @@ fn open_queue(
     let mut lanes = Vec::new();
     let mut threads = Vec::new();
     for number in 0..count {
-        let spool = open_spool(config, number)?;
+        let spool = open_spool(config, number, syncs)?;
         // Ids of reports come from numbers that no core uses.
         let ids = IdSource::new((number as u16) % IdSource::CORES_MAX, clock::wall() + REPORT_IDS_AHEAD);
         let composer = Composer::new(setup.clone(), ids);
@@ -329,11 +448,12 @@ fn open_queue(
 const REPORT_IDS_AHEAD: Duration = Duration::from_secs(20 * 365 * 86_400);
 
 /// Opens the queue of one core, saying what was found.
-fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartError> {
+fn open_spool(config: &Config, number: usize, syncs: &Arc<SyncMeter>) -> Result<Spool<Metered<RealDisk>>, StartError> {
     let core = number as u16;
     let directory = data::spool_dir(&config.settings.server.data, core);
     let knobs = config.settings.spool.clone();
-    let (spool, recovery) = Spool::open(RealDisk, &directory, knobs, core, clock::wall(), fastrand::Rng::new())
+    let disk = Metered::new(RealDisk, syncs.clone());
+    let (spool, recovery) = Spool::open(disk, &directory, knobs, core, clock::wall(), fastrand::Rng::new())
         .map_err(|e| StartError(format!("the queue in {}: {e}", directory.display())))?;
     if recovery.is_damaged() {
         tracing::error!(target: "spool", queue = number, ?recovery, "the queue is damaged; what can be read is kept");
@@ -345,8 +465,15 @@ fn open_spool(config: &Config, number: usize) -> Result<Spool<RealDisk>, StartEr
     Ok(spool)
 }
 
+/// The lanes of the mailstore and their threads.
+type Mailboxes = (MailboxLanes, Vec<JoinHandle<()>>);
+
 /// Opens the mailstore when a route or a listener needs it; its lanes, and the thread that writes.
-fn open_mailstore(config: &Config, mails: &[CoreMail]) -> Result<Option<(MailboxLanes, JoinHandle<()>)>, StartError> {
+fn open_mailstore(
+    config: &Config,
+    accounts: &Arc<Accounts>,
+    mails: &[CoreMail],
+) -> Result<Option<Mailboxes>, StartError> {
     let reads = |l: &ListenerConfig| matches!(l.service, Service::Imap | Service::Pop3);
     let keeps = config.routes.iter().any(|route| route.mode == RouteMode::Mailbox);
     if !keeps && !config.listeners.iter().any(reads) {
@@ -363,133 +490,30 @@ fn open_mailstore(config: &Config, mails: &[CoreMail]) -> Result<Option<(Mailbox
     } else {
         tracing::debug!(target: "mailbox", ?opened, "mailstore opened");
     }
-    let (lanes, mut threads) = MailboxLanes::start(&store, lanes, mails).map_err(|error| StartError(error.0))?;
-    // The readers end by themselves when nobody can ask them any more.
-    Ok(Some((lanes, threads.remove(0))))
+    store.set_quotas(accounts.clone());
+    MailboxLanes::start(&store, lanes, mails).map(Some).map_err(|error| StartError(error.0))
 }
 
-fn begin_cores(
-    shared: &Arc<Shared>,
-    waiting: Vec<WaitingCore>,
-    sockets: Vec<TcpListener>,
-    configs: &[ListenerConfig],
-) -> Result<Vec<RunningCore>, StartError> {
+fn begin_cores(shared: &Arc<Shared>, waiting: Vec<WaitingCore>, ports: &Ports) -> Result<Vec<RunningCore>, StartError> {
     let mut listeners = Vec::new();
-    for config in configs {
+    for config in &ports.listeners() {
         listeners.push(Arc::new(Listener::new(&shared.config, config)?));
     }
-    let mut per_core: Vec<Vec<(TcpListener, Arc<Listener>)>> = waiting.iter().map(|_| Vec::new()).collect();
-    let backlog = shared.config.settings.io.backlog;
-    for (socket, listener) in sockets.into_iter().zip(listeners) {
-        for share in per_core.iter_mut().skip(1) {
-            let more = listen::join(&socket, backlog).map_err(|e| StartError(e.to_string()))?;
-            share.push((more, listener.clone()));
-        }
-        per_core[0].push((socket, listener));
-    }
+    let shares = ports.share(waiting.len())?;
     let mut cores = Vec::new();
-    for (core, listeners) in waiting.into_iter().zip(per_core) {
+    for (core, share) in waiting.into_iter().zip(shares) {
+        let listeners = share.into_iter().map(|(socket, number)| (socket, listeners[number].clone())).collect();
         core.begin
             .send(Work { shared: shared.clone(), listeners })
             .map_err(|_| StartError("a core ended while it started".into()))?;
-        cores.push(RunningCore { mail: core.mail, thread: core.thread });
+        cores.push(RunningCore { mail: core.mail, thread: core.thread, beats: core.beats });
     }
     Ok(cores)
 }
 
-/// Waits for the end: a signal (`None`), or a core that died.
-fn wait(
-    signals: &channel::Receiver<i32>,
-    shared: &Arc<Shared>,
-    host: &Arc<dyn Host>,
-    cores: &[RunningCore],
-) -> Option<String> {
-    let mut watched = Watched::new(shared);
-    let mut turns = 0;
-    loop {
-        match signals.recv_timeout(ADDRESSES_INTERVAL) {
-            Ok(SIGHUP) => {
-                host.reopen_logs();
-                reload(shared, host);
-                watched = Watched::new(shared);
-            }
-            Ok(_) => {
-                tracing::info!(target: "server", "stopping");
-                return None;
-            }
-            Err(channel::RecvTimeoutError::Timeout) => {
-                shared.addresses.refresh_if_changed();
-                turns += 1;
-                if turns % WATCH_TURNS == 0 && watched.changed() {
-                    reload_policy(shared, &shared.config);
-                    watched = Watched::new(shared);
-                }
-            }
-            Err(channel::RecvTimeoutError::Disconnected) => return Some("the signal thread ended".into()),
-        }
-        if let Some(number) = cores.iter().position(|c| c.thread.is_finished()) {
-            return Some(format!("core {number} ended"));
-        }
-    }
-}
-
-/// The files the policy was made of, as they were.
-struct Watched(Vec<(std::path::PathBuf, Option<std::time::SystemTime>)>);
-
-impl Watched {
-    fn new(shared: &Shared) -> Watched {
-        let policy = shared.policy.load();
-        let file = shared.config.settings.server.policy.clone();
-        let files = policy_file::PolicyFiles::new(&shared.config);
-        let lists = policy.files().iter().map(|f| files.path(f));
-        Watched(file.into_iter().chain(lists).map(|path| (path.clone(), modified(&path))).collect())
-    }
-    fn changed(&self) -> bool {
-        self.0.iter().any(|(path, then)| modified(path) != *then)
-    }
-}
-
-fn modified(path: &Path) -> Option<std::time::SystemTime> {
-    std::fs::metadata(path).and_then(|m| m.modified()).ok()
-}
-
-/// Policy, lists and certificates anew. What has an error changes nothing and says why.
-fn reload(shared: &Shared, host: &Arc<dyn Host>) {
-    match host.reload() {
-        Err(diagnostics) => {
-            tracing::error!(target: "server", "not reloaded, the configuration has errors:\n{diagnostics}")
-        }
-        Ok(config) => {
-            let config = with_domains(config, &shared.addresses.domains());
-            reload_policy(shared, &config);
-            match state::server_tls(&config) {
-                Ok(tls) => shared.server_tls.store(Arc::new(tls)),
-                Err(error) => tracing::error!(target: "server", %error, "certificates not reloaded"),
-            }
-            tracing::info!(target: "server", "policy, lists and certificates are read again; other settings take a restart");
-        }
-    }
-}
-
-fn reload_policy(shared: &Shared, config: &Config) {
-    match policy_file::load(config) {
-        Ok(policy) => {
-            let version = policy.version().to_owned();
-            shared.policy.store(Arc::new(policy));
-            tracing::info!(target: "policy", version, "policy reloaded; sessions keep the one they began with");
-        }
-        Err(diagnostics) => tracing::error!(target: "policy", "policy not reloaded, it has errors:\n{diagnostics}"),
-    }
-}
-
-/// Clients finish or are told; then the queues commit and end.
-fn wind_down(
-    shared: &Shared,
-    cores: Vec<RunningCore>,
-    lanes: Vec<JoinHandle<()>>,
-    mailbox_writer: Option<JoinHandle<()>>,
-) {
-    let until = clock::now() + shared.config.settings.server.shutdown_grace;
+/// Clients finish or are told, within `grace`; then the queues commit and end.
+fn wind_down(shared: &Shared, cores: Vec<RunningCore>, lanes: Vec<JoinHandle<()>>, grace: Duration) {
+    let until = clock::now() + grace;
     for core in &cores {
         lanes::deliver(&core.mail, Message::Drain(until));
     }
@@ -507,81 +531,5 @@ fn wind_down(
         }
     }
     shared.mailboxes.iter().for_each(MailboxLanes::stop);
-    if mailbox_writer.is_some_and(|writer| writer.join().is_err()) {
-        tracing::error!(target: "server", "the mailbox lane panicked");
-    }
     shared.journal.iter().for_each(journal::Journal::stop);
-}
-
-/// Answers the admin socket.
-struct Admin {
-    shared: Arc<Shared>,
-    accounts: Arc<Accounts>,
-    choice: Choice,
-    started: crate::base::time::Instant,
-    listeners: Vec<ListenerConfig>,
-    reload: channel::Sender<i32>,
-}
-
-/// How long an administrator waits for a queue.
-const ADMIN_WAIT: Duration = Duration::from_secs(30);
-
-impl AdminHandler for Admin {
-    fn call(&self, request: Request) -> Response {
-        match &request {
-            Request::Status {} => Response::Status(self.status()),
-            Request::Reload {} => match self.reload.try_send(SIGHUP) {
-                Ok(()) => Response::Done,
-                Err(_) => Response::failed("busy", "a reload is under way"),
-            },
-            Request::MailboxList { .. }
-            | Request::MailboxBackup { .. }
-            | Request::MailboxExport(_)
-            | Request::MailboxImport(_) => self.ask_mailboxes(&request),
-            Request::QueueList { limit, .. } => self.ask_queues(&request, *limit as usize),
-            Request::QueueRetry { .. } => {
-                self.shared.pools.iter().for_each(PoolState::forgive);
-                self.ask_queues(&request, usize::MAX)
-            }
-            _ => self.ask_queues(&request, usize::MAX),
-        }
-    }
-}
-
-impl Admin {
-    fn ask_mailboxes(&self, request: &Request) -> Response {
-        let Some(lanes) = &self.shared.mailboxes else {
-            return Response::failed("no-mailboxes", "no route or listener of this server has mailboxes");
-        };
-        let answer = mailboxes::Keeper::of(lanes).answer(request, &self.accounts, &mut |_, _| {});
-        answer.unwrap_or_else(|| Response::failed("invalid", "not a request for mailboxes"))
-    }
-
-    fn ask_queues(&self, request: &Request, limit: usize) -> Response {
-        let mut answers = Vec::new();
-        for lane in &self.shared.lanes {
-            let (reply, replied) = channel::bounded(1);
-            lane.tell(SpoolRequest::Admin { request: request.clone(), reply });
-            match replied.recv_timeout(ADMIN_WAIT) {
-                Ok(answer) => answers.push(answer),
-                Err(_) => return Response::failed("busy", "a queue did not answer in time"),
-            }
-        }
-        queue::join(answers, limit)
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            uptime_ms: (clock::now() - self.started).as_millis() as u64,
-            cores: self.shared.lanes.len().min(usize::from(u16::MAX)) as u16,
-            driver: self.choice.io.word().to_owned(),
-            connections: self.shared.counters.clients.load(Ordering::Relaxed),
-            accepted: self.shared.counters.accepted.load(Ordering::Relaxed),
-            delivered: self.shared.mailboxes.as_ref().map_or(0, |m| m.delivered.load(Ordering::Relaxed)),
-            queued: self.shared.queued(),
-            listeners: self.listeners.iter().map(|l| format!("{}={}", l.name, l.address)).collect(),
-        }
-    }
 }

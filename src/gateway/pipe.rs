@@ -115,8 +115,12 @@ pub(super) struct Pipe {
     sending: bool,
     broken: bool,
     receiving: bool,
+    /// Not read from, whatever else wants it: the core is nearly full.
+    held: bool,
     closing: Closing,
     armed: Instant,
+    /// Octets given to the driver that nobody has counted yet.
+    sent_octets: u64,
 }
 
 impl Pipe {
@@ -131,17 +135,41 @@ impl Pipe {
             sending: false,
             broken: false,
             receiving: false,
+            held: false,
             closing: Closing::No,
             armed: Instant::FAR,
+            sent_octets: 0,
         }
+    }
+
+    /// Octets given to the driver since the last call.
+    pub fn take_sent_octets(&mut self) -> u64 {
+        std::mem::take(&mut self.sent_octets)
+    }
+
+    /// Octets it holds in memory, beside those of TLS.
+    pub fn held_octets(&self) -> usize {
+        self.pending.capacity() + self.out.octets()
+    }
+
+    /// Whether TLS protects it.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Starts or stops receiving.
     pub fn receive(&mut self, driver: &mut Driver, on: bool) {
+        let on = on && !self.held;
         if self.receiving != on && self.closing == Closing::No {
             self.receiving = on;
             driver.recv(self.id, on);
         }
+    }
+
+    /// Keeps from receiving, or lets it go on.
+    pub fn hold(&mut self, driver: &mut Driver, on: bool) {
+        self.held = on;
+        if on { self.receive(driver, false) } else { self.balance(driver) }
     }
 
     /// From now on bytes are TLS records. What was received in clear is dropped: it was not protected (RFC 3207 §5).
@@ -290,6 +318,7 @@ impl Pipe {
     fn push_out(&mut self, driver: &mut Driver) {
         if !self.out.is_empty() {
             self.sending = true;
+            self.sent_octets += self.out.octets() as u64;
             driver.send(self.id, std::mem::take(&mut self.out));
         } else if self.closing == Closing::AfterFlush {
             self.closing = Closing::Asked;
@@ -325,6 +354,20 @@ impl Pipe {
         if !self.sending {
             self.push_out(driver);
         }
+    }
+
+    /// Sends a last word as it is, and closes.
+    pub fn part(&mut self, driver: &mut Driver, word: Chain) {
+        if self.closing != Closing::No {
+            return;
+        }
+        self.receive(driver, false);
+        if !word.is_empty() && !self.sending {
+            self.sending = true;
+            driver.send(self.id, word);
+        }
+        self.closing = Closing::Asked;
+        driver.close(self.id, Close::Graceful);
     }
 
     /// Closes now; what was not sent is lost.

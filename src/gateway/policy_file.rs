@@ -41,14 +41,20 @@ impl Files for PolicyFiles {
 
 /// Compiles the policy that `config` names. Warnings are in the policy.
 pub fn load(config: &Config) -> Result<Policy, String> {
+    load_from(config, config.settings.server.policy.as_deref())
+}
+
+/// Compiles another policy file for the server of `config`; none is the policy compiled in.
+pub fn load_from(config: &Config, file: Option<&Path>) -> Result<Policy, String> {
     let domains = config.domains.iter().map(|d| d.lower());
     let routes = config.routes.iter().map(|route| route.name.clone()).collect::<Vec<_>>();
-    let builtins = Builtins::new(domains)?.with_routes(routes);
-    let (name, source) = match &config.settings.server.policy {
+    let helpers = config.helpers.iter().map(|helper| helper.name.clone()).collect::<Vec<_>>();
+    let builtins = Builtins::new(domains)?.with_routes(routes).with_helpers(helpers);
+    let (name, source) = match file {
         Some(path) => (path.display().to_string(), text(path)?),
         None => ("edge.toml (compiled in)".to_owned(), Policy::DEFAULT.to_owned()),
     };
-    Policy::compile(&name, &source, &PolicyFiles::new(config), &builtins)
+    Policy::compile(&name, &source, &PolicyFiles::beside(file), &builtins)
         .map_err(|found| found.iter().map(|d| format!("{d}\n")).collect())
 }
 

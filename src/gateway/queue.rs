@@ -3,6 +3,7 @@
 //!
 //! How it fails: ids that are none, or are not here, are listed as unknown; everything else is a [`Response::Failed`].
 
+use super::admin::{AGES, DestinationSurvey, QueueSurvey};
 use super::admin::{QueueEntry, QueueFilter, QueueMessage, QueueRecipient, QueueState, Request, Response, Selection};
 use crate::base::id::SpoolId;
 use crate::base::time::WallTime;
@@ -23,12 +24,8 @@ pub fn answer<D: Disk>(spool: &mut Spool<D>, request: &Request, lifetime_ms: u64
         Request::QueueHold { which, reason } => each(spool, which, |spool, id| spool.hold(id, reason)),
         Request::QueueRelease { which } => each(spool, which, |spool, id| spool.release(id, now)),
         Request::QueueRemove { which } => each(spool, which, |spool, id| spool.remove(id)),
-        Request::Status {}
-        | Request::Reload {}
-        | Request::MailboxList { .. }
-        | Request::MailboxBackup { .. }
-        | Request::MailboxExport(_)
-        | Request::MailboxImport(_) => return None,
+        Request::QueueSurvey {} => Response::QueueSurvey(survey(spool, now)),
+        _ => return None,
     })
 }
 
@@ -49,6 +46,10 @@ pub fn join(answers: Vec<Response>, limit: usize) -> Response {
                 // An id is known to one queue and unknown to the rest.
                 let unknown = unknown.into_iter().filter(|id| also_unknown.contains(id)).collect();
                 Response::Changed { count: count + others, unknown }
+            }
+            (Some(Response::QueueSurvey(mut survey)), Response::QueueSurvey(other)) => {
+                survey.merge(other);
+                Response::QueueSurvey(survey)
             }
             (Some(Response::Failed { .. }), other @ Response::Message(_)) => other,
             (Some(found), Response::Failed { code, .. }) if code == "not-found" => found,
@@ -94,6 +95,25 @@ fn list<D: Disk>(spool: &Spool<D>, filter: &QueueFilter, after: Option<&str>, li
             entries.push(entry);
         }
     }
+}
+
+fn survey<D: Disk>(spool: &Spool<D>, now: WallTime) -> QueueSurvey {
+    let found = spool.survey(now, &AGES.map(|(age_ms, _)| age_ms));
+    let destinations = found.destinations.into_iter().map(|(name, messages, oldest)| DestinationSurvey {
+        name,
+        messages,
+        oldest_ms: oldest.as_millis(),
+    });
+    let mut survey = QueueSurvey::default();
+    survey.merge(QueueSurvey {
+        messages: found.messages,
+        held: found.held,
+        active: found.in_flight,
+        octets: found.octets,
+        destinations: destinations.collect(),
+        ages: found.ages,
+    });
+    survey
 }
 
 fn show<D: Disk>(spool: &mut Spool<D>, id: &str, lifetime_ms: u64) -> Response {

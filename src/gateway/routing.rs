@@ -10,6 +10,7 @@ use crate::base::address::{Domain, Host, Mailbox};
 use crate::base::knob::{KnobType, Raw};
 use crate::relay::route::{RouteMatch, Routes};
 use crate::wire::address::parse_mailbox;
+use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -82,7 +83,9 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Routing {
     routes: Vec<Route>,
-    table: Routes,
+    /// What each is for, as the configuration had it at the start.
+    matches: Vec<RouteMatch>,
+    table: ArcSwap<Routes>,
     pools: Vec<String>,
 }
 
@@ -117,12 +120,26 @@ impl Routing {
             })
             .collect();
         let pools = config.pools.iter().map(|p| p.name.clone()).collect();
-        Ok(Routing { routes, table: Routes::new(&matches), pools })
+        let table = ArcSwap::from_pointee(Routes::new(&matches));
+        Ok(Routing { routes, matches, table, pools })
     }
 
     /// The route of a recipient; `named` is what the policy said.
     pub fn route(&self, recipient: &Mailbox, named: Option<&str>) -> Option<&Route> {
-        self.table.choose(recipient, named).map(|index| &self.routes[index])
+        self.table.load().choose(recipient, named).map(|index| &self.routes[index])
+    }
+
+    /// Local domains have changed: routes into mailboxes are for those that `config` has them for now. Everything else
+    /// about routes stays as it was at the start.
+    pub fn set_mailbox_domains(&self, config: &Config) {
+        let mut matches = self.matches.clone();
+        for route in config.routes.iter().filter(|r| r.mode == RouteMode::Mailbox) {
+            let same = matches.iter_mut().zip(&self.routes).find(|(m, r)| m.name == route.name && r.mode == route.mode);
+            if let Some((known, _)) = same {
+                known.domains.clone_from(&route.knobs.domains);
+            }
+        }
+        self.table.store(Arc::new(Routes::new(&matches)));
     }
 
     /// Who gets mail for a recipient on this route.

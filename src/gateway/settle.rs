@@ -6,16 +6,16 @@
 //! takes some recipients of a message and refuses others, the body is not sent: the client hears 451, and at its next
 //! try the refused recipients are refused at RCPT, where it belongs.
 
+use super::config::{Config, ResultsMode};
 use super::core::{Asker, Core, End};
 use super::inbound::{Inbound, refuse};
-use super::judge::Sentence;
 use super::lanes::{SpoolRequest, ToKeep};
 use super::outbound::{Job, JobEnd, Owner, Task};
 use super::routing::Key;
+use super::sentence::Passed;
 use super::targets::RouteMode;
-use crate::base::address::Domain;
 use crate::base::body::Body;
-use crate::base::envelope::Envelope;
+use crate::base::envelope::{Envelope, Recipient};
 use crate::base::id::SpoolId;
 use crate::base::proof::Committed;
 use crate::base::time::Instant;
@@ -43,6 +43,17 @@ pub(super) struct Settlement {
     mode: RouteMode,
     hold: Option<String>,
     began: Instant,
+    /// What the client hears when the queue has taken what is left.
+    pub(super) settled_before: Option<Settled>,
+}
+
+impl Settlement {
+    /// Some have it: only these are left, for the queue.
+    pub(super) fn left_for_queue(&mut self, recipients: Vec<Recipient>) {
+        let envelope = Arc::make_mut(&mut self.envelope);
+        self.keys = vec![Key::Mailboxes; recipients.len()];
+        envelope.recipients = recipients;
+    }
 }
 
 impl Core {
@@ -50,7 +61,7 @@ impl Core {
     pub(super) fn asks_message(&mut self, inbound: &mut Inbound, message: Message) -> Option<Answer> {
         let Message { envelope, text } = message;
         match text {
-            MessageText::Memory(body) => self.settle(inbound, envelope, body),
+            MessageText::Memory(body) => self.whole_message(inbound, envelope, body),
             MessageText::Spilled { shape, head } => {
                 // From here on the body's own handle keeps the file.
                 let Some(file) = inbound.scratch.take() else {
@@ -78,8 +89,10 @@ impl Core {
         if inbound.question != asker.question {
             return self.put(asker.conn, End::Client(inbound));
         }
+        let rewriting = inbound.gathering.rewriting.take();
         let answer = match (result, inbound.spilled_envelope.take()) {
-            (Ok(body), Some(envelope)) => self.settle(&mut inbound, *envelope, body),
+            (Ok(body), Some(envelope)) => self.whole_message(&mut inbound, *envelope, body),
+            (Ok(body), None) if rewriting.is_some() => rewriting.and_then(|p| self.settle(&mut inbound, *p, body)),
             (Ok(_), None) => Some(refuse(replies::local_error())),
             (Err(error), _) => {
                 tracing::error!(session = %inbound.session, error, "cannot keep a large message");
@@ -92,13 +105,9 @@ impl Core {
         }
     }
 
-    fn settle(&mut self, inbound: &mut Inbound, mut envelope: Envelope, body: Body) -> Option<Answer> {
-        let head = body.head();
-        let (tags, route, quarantine) = match inbound.judge.message(self.now, &body.shape, &head) {
-            Sentence::Pass { tags, route, quarantine } => (tags, route, quarantine),
-            Sentence::Discard(grant) => return Some(Answer::Settled(Settled::Discarded(grant))),
-            Sentence::Answer(answer) => return Some(answer),
-        };
+    /// A message that the policy lets pass goes where its recipients' routes lead.
+    pub(super) fn settle(&mut self, inbound: &mut Inbound, passed: Passed, body: Body) -> Option<Answer> {
+        let Passed { mut envelope, tags, route, quarantine } = passed;
         if let Err(reply) =
             crate::relay::loops::check_hops(body.shape.received_fields, self.shared.config.settings.relay.hops_max)
         {
@@ -106,7 +115,7 @@ impl Core {
         }
         let id = SpoolId(self.ids.next_id());
         envelope.origin.received = clock::wall();
-        let prefix = trace_fields(&self.shared.config.hostname, inbound, &envelope, id, &tags);
+        let prefix = trace_fields(&self.shared.config, inbound, &envelope, id, &tags);
         let mut keys = Vec::with_capacity(envelope.recipients.len());
         let mut mode = None;
         let mut name: Option<Arc<str>> = None;
@@ -117,6 +126,9 @@ impl Core {
             let this = chosen.map_or(RouteMode::Spool, |r| r.mode);
             mode = Some(mode.map_or(this, |m| if m == this { m } else { RouteMode::Spool }));
             name.get_or_insert_with(|| chosen.map_or_else(|| "none".into(), |r| r.name.clone()));
+        }
+        if self.people(&envelope, &keys) > self.shared.config.settings.addresses.people_max {
+            return Some(refuse(replies::too_many_people()));
         }
         // Aliases and lists may lead away from here.
         let led_away = self.follow_aliases(&mut envelope, &mut keys);
@@ -137,6 +149,7 @@ impl Core {
             mode,
             hold: quarantine.map(|why| format!("quarantine: {why}")),
             began: self.now,
+            settled_before: None,
         }));
         match mode {
             RouteMode::CutThrough | RouteMode::Auto => {
@@ -177,7 +190,8 @@ impl Core {
     /// Gives a message to the queue; the answer comes with the commit, or now when the lane has no room.
     pub(super) fn keep(&mut self, inbound: &mut Inbound) -> Option<Answer> {
         let asker = inbound.asker();
-        let settlement = inbound.settling.as_ref()?;
+        let settlement = inbound.settling.as_mut()?;
+        self.spread_lists(Arc::make_mut(&mut settlement.envelope), &mut settlement.keys);
         let keep = ToKeep {
             id: settlement.id,
             envelope: (*settlement.envelope).clone(),
@@ -199,7 +213,10 @@ impl Core {
             return self.put(asker.conn, End::Client(inbound));
         }
         let settled = match result {
-            Ok(committed) => Settled::Committed(committed),
+            Ok(committed) => {
+                let before = inbound.settling.as_mut().and_then(|s| s.settled_before.take());
+                before.unwrap_or(Settled::Committed(committed))
+            }
             Err(SpoolError::Full(_)) => Settled::Refused(replies::no_room()),
             Err(_) => Settled::Refused(replies::local_error()),
         };
@@ -269,6 +286,13 @@ impl Core {
     /// The settlement is over: its line in the log, and the answer.
     pub(super) fn settled(&mut self, inbound: &mut Inbound, settled: Settled) -> Answer {
         if let Some(s) = inbound.settling.take() {
+            self.meter.message_settled(
+                &settled,
+                s.mode,
+                s.envelope.recipients.len(),
+                s.body.shape.octets,
+                self.now.since(s.began),
+            );
             let (verdict, reply) = match &settled {
                 Settled::Committed(_) => ("queued", None),
                 Settled::Accepted(accepted) => ("delivered", Some(accepted.text().to_owned())),
@@ -340,9 +364,9 @@ fn each(outcome: Outcome, auto: bool) -> Option<Settled> {
     Some(Settled::PerRecipient(verdicts.collect()))
 }
 
-/// The fields put on top of a message: Received (RFC 5321 §4.4), then those of the policy.
+/// The fields put on top of a message: what was found out (RFC 8601 §4), Received (RFC 5321 §4.4), then those of the policy.
 fn trace_fields(
-    hostname: &Domain,
+    config: &Config,
     inbound: &Inbound,
     envelope: &Envelope,
     id: SpoolId,
@@ -358,14 +382,21 @@ fn trace_fields(
         helo: &origin.helo,
         ptr: inbound.judge.name(),
         client: origin.client.map(|c| c.ip()),
-        host: hostname.as_str(),
+        host: config.hostname.as_str(),
         protocol: origin.protocol,
         tls: tls.as_deref(),
         id: &id.to_string(),
         recipient: only,
         date: origin.received,
     };
-    let mut fields = received.emit().into_bytes();
+    let mut fields = Vec::new();
+    if config.settings.server.authentication_results == ResultsMode::WhenChecked {
+        let sender = envelope.sender.mailbox().map(ToString::to_string).unwrap_or_default();
+        let logged_in = inbound.machine.user().is_some();
+        let field = inbound.judge.checks().field(&config.hostname.lower(), &sender, logged_in);
+        fields.extend_from_slice(field.unwrap_or_default().as_bytes());
+    }
+    fields.extend_from_slice(received.emit().as_bytes());
     for (name, value) in tags {
         fields.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }

@@ -7,7 +7,11 @@
 use super::access::parting;
 use super::config::{Certificate, Config, Listener as ListenerConfig, ListenerTls, Service, StartError};
 use super::lanes::{LookupToken, MailboxLanes, PasswordLane, SpoolLane};
+use super::metrics::CoreMeter;
+use super::metrics::disk::SyncMeter;
+use super::metrics::verdicts::VerdictBook;
 use super::outbound::Limits as LegLimits;
+use super::recent::Recent;
 use super::routing::Routing;
 use super::targets::{BackendKnobs, BackendProtocol, BackendTls, HostPort, PoolConfig};
 use crate::base::buf::{Chain, Segment};
@@ -15,7 +19,7 @@ use crate::base::time::Instant;
 use crate::imap::ImapSettings;
 use crate::lookup;
 use crate::mailstore::addresses::Addresses;
-use crate::policy::{Lease, Limits, Policy};
+use crate::policy::{Lease, Limits, Policy, ShadowPolicy};
 use crate::pop3::Pop3Settings;
 use crate::reactor::clock;
 use crate::reactor::tls::{CertificateFiles, ClientTls, Pin, ServerTls, Verify, self_signed};
@@ -23,7 +27,7 @@ use crate::relay::pool::{Health, Member, Pool, PoolLimits};
 use crate::smtp::client::{ClientConfig, ClientCredentials, Introduce, OwnName, Speaks, TlsMode};
 use crate::smtp::server::{self, ServerConfig, TlsOffer};
 use crate::wire::replies;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -38,6 +42,8 @@ pub(super) struct Shared {
     pub config: Arc<Config>,
     pub policy: ArcSwap<Policy>,
     pub limits: Arc<Limits>,
+    /// A second policy that decides beside the first, when there is one.
+    pub shadow: ArcSwapOption<ShadowPolicy>,
     pub routing: Arc<Routing>,
     pub server_tls: ArcSwap<ServerTls>,
     pub lookup: lookup::Asker<LookupToken>,
@@ -57,8 +63,29 @@ pub(super) struct Shared {
     pub found_client: Arc<ClientConfig>,
     pub found_tls: Arc<ClientTls>,
     pub counters: Counters,
+    pub meters: Meters,
+    pub recent: Arc<Recent>,
     pub connections_per_core_max: usize,
     pub body_octets_per_core_max: usize,
+}
+
+/// What is measured: a meter for each core, the tables of the policy's verdicts, the syncs of the queue.
+pub(super) struct Meters {
+    pub cores: Vec<Arc<CoreMeter>>,
+    pub verdicts: VerdictBook,
+    pub syncs: Arc<SyncMeter>,
+}
+
+impl Meters {
+    /// For `cores` cores, the pools' numbers of backends, and the policy that comes first.
+    pub fn new(cores: usize, pools: &[PoolState], policy: Arc<Policy>, syncs: Arc<SyncMeter>) -> Meters {
+        let backends: Vec<usize> = pools.iter().map(|pool| pool.backends.len()).collect();
+        Meters {
+            cores: (0..cores).map(|_| Arc::new(CoreMeter::new(&backends))).collect(),
+            verdicts: VerdictBook::new(policy, cores),
+            syncs,
+        }
+    }
 }
 
 /// Counters for the administrator; relaxed.
@@ -66,12 +93,14 @@ pub(super) struct Shared {
 pub(super) struct Counters {
     pub clients: AtomicU64,
     pub accepted: AtomicU64,
-    pub refused_full: AtomicU64,
+    /// Clients that were not read from for a while, because a core was nearly full.
+    pub held: AtomicU64,
 }
 
 /// A listener as the cores use it.
 pub(super) struct Listener {
     pub name: String,
+    pub service: Service,
     /// As the policy calls it.
     pub policy_name: Arc<str>,
     pub serves: Serves,
@@ -110,6 +139,11 @@ impl PoolState {
     /// One core's view of the pool.
     pub fn new_pool(&self) -> Pool {
         Pool::new(self.breaker, &self.members, self.health.clone())
+    }
+
+    /// How a backend is now.
+    pub fn mood(&self, place: usize) -> crate::relay::pool::Mood {
+        self.health.mood(place, clock::now())
     }
 
     /// Tries every backend again now, whatever it did before: an administrator says so.
@@ -251,6 +285,10 @@ pub(super) fn server_tls(config: &Config) -> Result<ServerTls, StartError> {
         .iter()
         .map(|Certificate { chain, key }| CertificateFiles { chain: chain.clone(), key: key.clone() })
         .collect();
+    let from_authority = super::acme::files(&config.settings.server.data);
+    if files.is_empty() && config.settings.acme.directory.is_some() && from_authority.chain.exists() {
+        files.push(from_authority);
+    }
     if files.is_empty() {
         let own = self_signed(&config.settings.server.data.join("tls"), config.hostname.as_str())
             .map_err(|e| StartError(e.to_string()))?;
@@ -306,6 +344,7 @@ impl Listener {
         };
         Ok(Listener {
             name: listener.name.clone(),
+            service: listener.service,
             policy_name: listener.service.word().into(),
             serves,
             tls_from_start: listener.tls == ListenerTls::Implicit,

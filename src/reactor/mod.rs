@@ -23,6 +23,7 @@
 mod accept;
 pub mod clock;
 mod epoll;
+pub mod inherit;
 pub mod limits;
 pub mod listen;
 mod marks;
@@ -36,6 +37,7 @@ mod tests;
 pub mod tls;
 mod uring;
 mod waker;
+pub mod walls;
 
 use crate::base::buf::Chain;
 use crate::{knob_words, knobs};

@@ -346,3 +346,54 @@ fn files_that_cannot_be_read() {
     std::fs::write(&path, vec![b'#'; FILE_OCTETS_MAX as usize + 1]).unwrap();
     assert!(error(&path).contains("larger than 4 MiB"));
 }
+
+#[test]
+fn helpers() {
+    let config = good(
+        "[helper.rspamd]\nkind = \"rspamd\"\naddress = \"http://127.0.0.1:11333\"\npassword_file = \"rspamd.password\"\n\
+         [helper.clamav]\nkind = \"milter\"\naddress = \"unix:/run/clamav/milter.ctl\"\non_failure = \"unknown\"\n\
+         listeners = [\"mx\"]\n",
+    )
+    .config;
+    let shown: Vec<_> = config
+        .helpers
+        .iter()
+        .map(|h| (h.name.as_str(), h.knobs.kind.unwrap().word(), h.knobs.address.clone().unwrap().to_string()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("rspamd", "rspamd", "inet:127.0.0.1:11333".to_owned()),
+            ("clamav", "milter", "unix:/run/clamav/milter.ctl".to_owned()),
+        ]
+    );
+    assert_eq!(config.helpers[0].knobs.password_file, Some(PathBuf::from("/etc/gatepost/rspamd.password")));
+}
+
+#[test]
+fn helpers_that_cannot_be_used() {
+    bad("[helper.a]\nkind = \"milter\"\n", &["1:9 [helper.a] has no \"address\", which is required"]);
+    bad("[helper.a]\naddress = \"inet:[::1]:25\"\n", &["1:9 [helper.a] has no \"kind\", which is required"]);
+    bad(
+        "[helper.a]\nkind = \"spamd\"\naddress = \"run/x.sock\"\non_failure = \"deny\"\n",
+        &[
+            "2:8 \"kind\" in [helper.a]: expected one of milter, rspamd, policy, found \"spamd\" | did you mean \"rspamd\"?",
+            "3:11 \"address\" in [helper.a]: expected an absolute path such as \"unix:/run/helper.sock\", or a host with \
+             port such as \"inet:127.0.0.1:11332\", \"inet:[::1]:11332\" or \"inet:11332@localhost\", found \"run/x.sock\"",
+            "4:14 \"on_failure\" in [helper.a]: expected one of accept, defer, reject, unknown, failed, found \"deny\"",
+        ],
+    );
+    let doubtful = good(
+        "[helper.a]\nkind = \"policy\"\naddress = \"inet:127.0.0.1:1\"\ncheck_all = true\nlisteners = [\"mxx\"]\n\
+         answer_timeout = \"2m\"\n",
+    );
+    let shown: Vec<&str> = doubtful.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(
+        shown,
+        [
+            "\"check_all\" has no effect with kind = \"policy\"",
+            "there is no listener \"mxx\"",
+            "\"answer_timeout\" is longer than \"timeout\", which then comes first",
+        ]
+    );
+}

@@ -11,8 +11,9 @@ use crate::base::mailbox::ask::{Change, Delivery, Query, Reply, StoreAsk, StoreE
 use crate::base::mailbox::{AccountId, MailboxId};
 use crate::gateway::core::Asker;
 use crate::gateway::deliver::Attempt;
-use crate::mailstore::{BackedUp, Delivered, MailReader, MailWriter, Mailstore, MailstoreError, Outcome};
-use crate::reactor::Id;
+use crate::gateway::metrics::CommitMeter;
+use crate::mailstore::{BackedUp, Delivered, Glance, MailReader, MailWriter, Mailstore, MailstoreError, Outcome};
+use crate::reactor::{Id, clock};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -91,11 +92,15 @@ impl Watchers {
 pub(in crate::gateway) struct MailboxLanes {
     writer: Sender<ToWriter>,
     readers: Vec<Sender<Read>>,
+    /// For questions that need no lane.
+    glance: Arc<dyn Glance>,
     watchers: Arc<Watchers>,
     /// Accounts whose maildrop a POP3 session has for itself (RFC 1939 §4).
     locked: Mutex<HashSet<AccountId>>,
     /// Messages delivered since the start.
     pub delivered: Arc<AtomicU64>,
+    /// What committing cost.
+    pub commits: Arc<CommitMeter>,
 }
 
 impl MailboxLanes {
@@ -107,6 +112,7 @@ impl MailboxLanes {
     ) -> Result<(MailboxLanes, Vec<JoinHandle<()>>), MailboxStartError> {
         let watchers = Arc::new(Watchers::default());
         let delivered = Arc::new(AtomicU64::new(0));
+        let commits = Arc::new(CommitMeter::default());
         let (writer, queue) = channel::bounded(WRITES_WAITING_MAX);
         let mut threads = Vec::new();
         let worker = Writer {
@@ -116,6 +122,7 @@ impl MailboxLanes {
             waiting: HashMap::new(),
             next_token: 0,
             delivered: delivered.clone(),
+            commits: commits.clone(),
         };
         threads.push(std::thread::Builder::new().name("mailbox".into()).spawn(move || worker.run(&queue))?);
         let mut shards = Vec::new();
@@ -127,7 +134,9 @@ impl MailboxLanes {
             threads.push(thread.spawn(move || read(reader, &queue, &cores))?);
             shards.push(shard);
         }
-        let lanes = MailboxLanes { writer, readers: shards, watchers, locked: Mutex::default(), delivered };
+        let glance = store.glance();
+        let lanes =
+            MailboxLanes { writer, readers: shards, glance, watchers, locked: Mutex::default(), delivered, commits };
         Ok((lanes, threads))
     }
 
@@ -135,6 +144,10 @@ impl MailboxLanes {
     pub fn ask(&self, core: u16, asker: Asker, ask: StoreAsk) -> Option<Result<Reply, StoreError>> {
         let write = match ask {
             StoreAsk::Query(account, query) => {
+                // What the memory knows is answered here: two threads less to wake.
+                if let Some(answer) = self.glance.glance(account, &query) {
+                    return Some(answer);
+                }
                 let shard = &self.readers[account.0 as usize % self.readers.len()];
                 let sent = shard.try_send(Read { whose: Waiting::Session(core, asker), account, query });
                 return sent.is_err().then_some(Err(StoreError::Busy));
@@ -247,6 +260,7 @@ struct Writer {
     waiting: HashMap<u64, Waiting>,
     next_token: u64,
     delivered: Arc<AtomicU64>,
+    commits: Arc<CommitMeter>,
 }
 
 impl Writer {
@@ -280,6 +294,7 @@ impl Writer {
             // Housekeeping is for idle moments, in small portions.
             busy_tidying = idle && self.store.tidy(TIDY_OCTETS);
         }
+        self.store.rest();
     }
 
     fn stage(&mut self, whose: Waiting, write: Write) {
@@ -297,7 +312,9 @@ impl Writer {
         if self.waiting.is_empty() {
             return;
         }
+        let began = clock::now();
         let commit = self.store.commit();
+        self.commits.committed(commit.outcomes.len(), clock::now().since(began), false);
         for (token, outcome) in commit.outcomes {
             let Some(whose) = self.waiting.remove(&token) else { continue };
             if let Outcome::Delivered(delivered) = &outcome
@@ -338,4 +355,84 @@ fn answer(cores: &[CoreMail], whose: Waiting, outcome: Outcome) {
         }
     };
     deliver(&cores[usize::from(core)], message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::body::{Body, BodyShape};
+    use crate::base::id::SpoolId;
+    use crate::base::mailbox::ask::Recipient;
+    use crate::base::queue::{Inbox, Wake};
+    use crate::mailstore::MailboxKnobs;
+    use crate::mailstore::embedded::EmbeddedStore;
+    use std::time::Instant;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    fn delivery(n: u64) -> Delivery {
+        let text = b"Subject: x\r\n\r\nx\r\n".to_vec();
+        let shape = BodyShape { octets: text.len() as u64, header_octets: 14, ..BodyShape::default() };
+        let body = Body::memory(shape, vec![Arc::new(text)]);
+        let to = vec![Recipient { index: 0, accounts: vec!["ann".into()], mailbox: None, partly: false }];
+        Delivery { id: SpoolId(n), prefix: Vec::new(), body, to }
+    }
+
+    /// A core whose inbox is full and which wants the watchers' lock before it reads: the writer, which waits for room in
+    /// that inbox, must not hold it.
+    #[test]
+    fn a_full_inbox_holds_nobody_up() {
+        const WATCHERS: u32 = 200;
+        const DELIVERIES: u64 = 50;
+        let scratch = tempfile::tempdir().unwrap();
+        let (store, _) = EmbeddedStore::open(&scratch.path().join("mail"), MailboxKnobs::default()).unwrap();
+        let (sender, mut inbox) = Inbox::new(2, Box::new(Nobody));
+        let (lanes, threads) = MailboxLanes::start(&store, 1, &[CoreMail::new(sender)]).unwrap();
+        let account = match lanes.ask_and_wait(StoreAsk::Account { name: "ann".into() }) {
+            Ok(Reply::Account(account)) => account,
+            other => panic!("{other:?}"),
+        };
+        let select = Query::Select { name: "INBOX".into(), read_only: true };
+        let mailbox = match lanes.ask_and_wait(StoreAsk::Query(account, select)) {
+            Ok(Reply::Selected(selected)) => selected.status.mailbox,
+            other => panic!("{other:?}"),
+        };
+        let conn = |index| Id { index, generation: 1 };
+        (0..WATCHERS).for_each(|n| lanes.watch(0, conn(n), None, Some(mailbox)));
+        for n in 0..DELIVERIES {
+            let whose = DeliveryFor::Client(Asker { conn: conn(0), question: n as u32 });
+            assert!(lanes.deliver(0, whose, delivery(n)).is_ok());
+        }
+        let (mut delivered, mut touched) = (0, 0u32);
+        let until = Instant::now() + Duration::from_secs(30);
+        while delivered < DELIVERIES || touched < WATCHERS {
+            assert!(Instant::now() < until, "{delivered} answers and {touched} notices came");
+            // The core's turn: its sessions come and go before it looks into its inbox.
+            lanes.watch(0, conn(WATCHERS), None, Some(mailbox));
+            lanes.watch(0, conn(WATCHERS), Some(mailbox), None);
+            match inbox.pop() {
+                Some(Message::Delivered { delivered: Some(one), .. }) => {
+                    assert_eq!(one.verdicts, [(0, Ok(()))]);
+                    delivered += 1;
+                }
+                Some(Message::Touched { mailbox: which, .. }) => {
+                    assert_eq!(which, mailbox);
+                    touched += 1;
+                }
+                Some(_) => panic!("nothing else was asked for"),
+                None => std::thread::yield_now(),
+            }
+        }
+        lanes.stop();
+        drop(lanes);
+        // What is still on its way needs room to end.
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            drop(inbox.pop());
+            assert!(Instant::now() < until, "the lanes do not end");
+        }
+    }
 }

@@ -16,7 +16,8 @@ use super::access::Told;
 use super::core::{Asker, Core, End};
 use crate::base::body::Body;
 use crate::base::envelope::Envelope;
-use crate::base::id::SpoolId;
+use crate::base::id::{SessionId, SpoolId};
+use crate::base::inquiry::Finding;
 use crate::base::mailbox::MailboxId;
 use crate::base::mailbox::ask::{Reply as StoreReply, StoreError};
 use crate::base::proof::Committed;
@@ -49,12 +50,16 @@ pub(super) enum Message {
     Sasl { asker: Asker, answer: SaslAnswer },
     /// The lookup lane's answer.
     Lookup { to: LookupTo, answer: LookupAnswer },
+    /// The lookup lane has found something out for a client.
+    Found { conn: Id, number: u32, finding: Finding },
     /// A mailbox lane's answer to a session.
     Stored { asker: Asker, result: Result<StoreReply, StoreError> },
     /// Mail has been delivered into mailboxes, or not; `None` is a fault of the store.
     Delivered { whose: DeliveryFor, delivered: Option<Delivered> },
     /// A mailbox that a session watches has changed.
     Touched { conn: Id, mailbox: MailboxId },
+    /// Somebody wants the record of a session that may be open here.
+    Peek { session: SessionId, reply: crossbeam::channel::Sender<Option<Vec<u8>>> },
     /// Stop accepting and be gone by then.
     Drain(Instant),
 }
@@ -62,8 +67,13 @@ pub(super) enum Message {
 /// Where the answer to a lookup belongs, on one core.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LookupTo {
-    /// A client waits for a fact.
-    Client(Asker),
+    /// A client's session wants to know; by the number it gave its inquiry.
+    Client {
+        /// Which client.
+        conn: Id,
+        /// Which inquiry.
+        number: u32,
+    },
     /// A destination looks for its hosts.
     Destination(usize),
 }
@@ -107,8 +117,14 @@ impl Core {
                     self.access_touched(a, mailbox);
                 }
             }
-            Message::Lookup { to: LookupTo::Client(asker), answer } => self.client_looked_up(asker, answer),
             Message::Lookup { to: LookupTo::Destination(index), answer } => self.destination_answered(index, answer),
+            // Clients inquire; they put no questions.
+            Message::Lookup { to: LookupTo::Client { .. }, .. } => {}
+            Message::Found { conn, number, finding } => self.client_found(conn, number, &finding),
+            Message::Peek { session, reply } => {
+                // Whoever asked may have lost patience.
+                let _ = reply.try_send(self.peek(session));
+            }
             Message::Drain(until) => self.drain(until),
         }
     }

@@ -10,6 +10,7 @@ use crate::base::id::SpoolId;
 use crate::base::time::WallTime;
 use crate::gateway::admin::{Request, Response};
 use crate::gateway::core::Asker;
+use crate::gateway::metrics::CommitMeter;
 use crate::gateway::queue;
 use crate::gateway::reports::Composer;
 use crate::log::Disk;
@@ -32,6 +33,8 @@ const IN_FLIGHT_MAX: usize = 512;
 const FRESH_OCTETS_MAX: u64 = 64 << 20;
 /// Longest sleep: housekeeping happens at least as often.
 const IDLE: Duration = Duration::from_secs(1);
+/// Octets copied at a time.
+const COPY_OCTETS: usize = 256 * 1024;
 /// Octets that one round of housekeeping moves at most.
 const COMPACT_OCTETS: u64 = 4 << 20;
 
@@ -43,6 +46,8 @@ pub(in crate::gateway) enum SpoolRequest {
     Spill { asker: Asker, file: Option<u64>, chunk: Vec<u8> },
     /// The scratch file is whole; answered by [`Message::Whole`].
     Finish { asker: Asker, file: u64, shape: BodyShape, head: Vec<u8> },
+    /// Another header section for a body in a file; answered by [`Message::Whole`]. The old file goes when nobody holds it.
+    Rewrite { asker: Asker, body: Box<Body>, head: Vec<u8>, shape: BodyShape },
     /// The scratch file is not wanted any more.
     Drop { file: u64 },
     /// Read from a body file; answered by [`Message::BodyRead`].
@@ -73,6 +78,10 @@ pub(in crate::gateway) struct LaneGauges {
     pub queued: AtomicU64,
     /// Messages committed since the start.
     pub committed: AtomicU64,
+    /// Octets of messages that are kept for their first delivery.
+    pub fresh_octets: AtomicU64,
+    /// What committing cost.
+    pub commits: CommitMeter,
 }
 
 /// The queue to a lane.
@@ -199,6 +208,10 @@ impl<D: Disk> Worker<D> {
                 let result = self.spool.finish_body(BodyFileId(file), shape, head).map_err(|e| e.to_string());
                 deliver(&self.core, Message::Whole { asker, result });
             }
+            SpoolRequest::Rewrite { asker, body, head, shape } => {
+                let result = self.rewrite(&body, head, shape).map_err(|e| e.to_string());
+                deliver(&self.core, Message::Whole { asker, result });
+            }
             SpoolRequest::Drop { file } => self.spool.drop_body(BodyFileId(file)),
             SpoolRequest::ReadBody { leg, file, offset, octets_max } => {
                 let part = self.spool.read_body(file, offset, octets_max).map_err(io::Error::other);
@@ -270,11 +283,39 @@ impl<D: Disk> Worker<D> {
         Ok(id.0)
     }
 
+    /// Copies a body into another file, with another header section.
+    fn rewrite(&mut self, body: &Body, head: Vec<u8>, shape: BodyShape) -> Result<Body, SpoolError> {
+        let crate::base::body::Store::File { file, .. } = &body.store else { return Ok(body.clone()) };
+        let new = self.spool.begin_body()?;
+        let copied = self.copy_below(file.id(), body.shape.header_octets, &head, new);
+        if let Err(error) = copied {
+            self.spool.drop_body(new);
+            return Err(error);
+        }
+        self.spool.finish_body(new, shape, head)
+    }
+
+    fn copy_below(&mut self, from: u64, mut at: u64, head: &[u8], to: BodyFileId) -> Result<(), SpoolError> {
+        self.spool.append_body(to, head)?;
+        loop {
+            let piece = self.spool.read_body(from, at, COPY_OCTETS)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.spool.append_body(to, &piece)?;
+            at += piece.len() as u64;
+        }
+    }
+
     fn commit(&mut self) {
         if !self.spool.needs_commit() {
             return;
         }
-        for (id, result) in self.spool.commit() {
+        let began = clock::now();
+        let results = self.spool.commit();
+        let failed = results.iter().any(|(_, result)| result.is_err());
+        self.gauges.commits.committed(results.len(), clock::now().since(began), failed);
+        for (id, result) in results {
             if result.is_err()
                 && let Some((prefix, body)) = self.fresh.remove(&id)
             {
@@ -292,6 +333,7 @@ impl<D: Disk> Worker<D> {
         let (queued, committed) = self.spool.tally();
         self.gauges.queued.store(queued, Ordering::Relaxed);
         self.gauges.committed.store(committed, Ordering::Relaxed);
+        self.gauges.fresh_octets.store(self.fresh_octets, Ordering::Relaxed);
     }
 
     /// Gives what is due to the core.

@@ -244,6 +244,14 @@ impl Destination {
         candidates
     }
 
+    /// The pool's number and the candidate's place in it; `None` when it was found by lookups.
+    pub(super) fn pool_place(&self, candidate: &Candidate) -> Option<(usize, usize)> {
+        match self.key {
+            Key::Pool(index) => Some((index, candidate.place)),
+            _ => None,
+        }
+    }
+
     /// Why the last candidate failed.
     pub(super) fn last_reason(&self) -> &str {
         &self.reason

@@ -28,6 +28,8 @@ pub(in crate::gateway) struct Leg {
     connected: bool,
     /// Whether it was ever ready: then a failure is the backend's mood, before it is its absence.
     pub(super) served: bool,
+    /// Its pool and place there, for the meters.
+    pool: Option<(usize, usize)>,
     /// When it became idle; before it was connected: when it was begun.
     pub(super) idle_since: Instant,
 }
@@ -40,6 +42,8 @@ struct Running {
     file: Option<u64>,
     /// Length of that body.
     octets: u64,
+    /// When it was begun.
+    began: Instant,
 }
 
 impl Machine for Client {
@@ -58,9 +62,21 @@ impl Machine for Client {
 }
 
 impl Leg {
-    pub(super) fn new(id: Id, client: Client, destination: usize, candidate: Candidate, now: Instant) -> Leg {
+    pub(super) fn new(
+        id: Id,
+        client: Client,
+        destination: usize,
+        candidate: Candidate,
+        pool: Option<(usize, usize)>,
+        now: Instant,
+    ) -> Leg {
         let pipe = Pipe::new(id);
-        Leg { pipe, client, destination, candidate, job: None, connected: false, served: false, idle_since: now }
+        let (job, connected, served, idle_since) = (None, false, false, now);
+        Leg { pipe, client, destination, candidate, job, connected, served, pool, idle_since }
+    }
+
+    pub(in crate::gateway) fn pipe(&mut self) -> &mut Pipe {
+        &mut self.pipe
     }
 
     pub(super) fn id(&self) -> Id {
@@ -173,7 +189,7 @@ impl Core {
             self.job_ended(job.owner, end);
             return self.leg_drive(leg);
         }
-        leg.job = Some(Running { owner: job.owner, again, file, octets });
+        leg.job = Some(Running { owner: job.owner, again, file, octets, began: self.now });
         self.leg_drive(leg);
     }
 
@@ -192,6 +208,7 @@ impl Core {
                 }
                 Event::Ready => {
                     leg.served = true;
+                    self.meter.backend(leg.pool).connected.add(1);
                     self.outbound.leg_opened(&leg, self.now);
                     return self.leg_free(leg);
                 }
@@ -257,6 +274,9 @@ impl Core {
         {
             return self.submit(job);
         }
+        let meter = self.meter.backend(leg.pool);
+        meter.answered.add(1);
+        meter.answer.observe_time(self.now.since(running.began));
         self.outbound.leg_answered(leg, &outcome, self.now);
         self.job_ended(
             running.owner,
@@ -273,11 +293,17 @@ impl Core {
         if let (Verification::Lost(_), Some(job)) = (&verification, running.again) {
             return self.submit(job);
         }
+        let meter = self.meter.backend(leg.pool);
+        meter.answered.add(1);
+        meter.answer.observe_time(self.now.since(running.began));
         self.job_ended(running.owner, JobEnd::Verified(verification));
     }
 
     /// The connection is of no more use: tells the pool, and the jobs that waited for it look for another.
     fn leg_failed(&mut self, leg: &mut Leg, reason: &str, trouble: Trouble) {
+        if !leg.served {
+            self.meter.backend(leg.pool).failed.add(1);
+        }
         self.outbound.leg_lost(leg, reason, trouble, self.now);
         if let Some(running) = leg.job.take() {
             match running.again {

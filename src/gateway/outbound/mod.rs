@@ -106,6 +106,12 @@ impl Outbound {
         }
     }
 
+    /// Connections, those of them without a job, and jobs that wait for one.
+    pub fn levels(&self) -> (usize, usize, usize) {
+        let count = |of: &dyn Fn(&Destination) -> usize| self.destinations.iter().map(of).sum();
+        (count(&|d| d.open), count(&|d| d.idle.len()), count(&|d| d.waiting.len()))
+    }
+
     /// Whether nothing is under way.
     pub fn is_quiet(&self) -> bool {
         self.busy == 0
@@ -220,8 +226,9 @@ impl Core {
         let d = &mut self.outbound.destinations[index];
         d.opening += 1;
         d.open += 1;
+        let pool = d.pool_place(&candidate);
         let client = Client::new(d.client_of(&candidate), self.entropy(), self.now);
-        let leg = Leg::new(id, client, index, candidate, self.now);
+        let leg = Leg::new(id, client, index, candidate, pool, self.now);
         // A backend that does not answer the SYN is noticed by the client machine's greeting timeout, or sooner by this.
         self.arm(id, self.now + self.shared.config.settings.relay.connect_timeout);
         self.put(id, End::Leg(Box::new(leg)));
