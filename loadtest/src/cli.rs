@@ -4,12 +4,13 @@
 //! standard error says why.
 
 use crate::cli_read::{AttackArgs, ReadArgs, run_attack, run_read};
+use crate::compare::{self, holder, readme};
 use crate::live::{self, Counters, Show};
 pub use crate::send::args::SendArgs;
 use crate::send::{Options, Pace};
 pub use crate::sink::args::SinkArgs;
 use crate::stop::Stop;
-use crate::{capacity, html, ledger, mailstore, measure, report, scenario, send, sink};
+use crate::{capacity, html, ledger, mailstore, pingpong, report, scenario, send, sink};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use gatepost::base::knob::{KnobType, Octets, Raw, parse_duration};
 use std::path::{Path, PathBuf};
@@ -45,10 +46,18 @@ enum Command {
     Capacity(capacity::CapacityArgs),
     /// Makes one HTML page of one result, or of two side by side.
     Report(html::ReportArgs),
-    /// Measures servers side by side on the same work.
-    Measure(measure::MeasureArgs),
+    /// Measures servers side by side on the same work: Gatepost, and every peer that is here.
+    #[command(visible_alias = "measure")]
+    Compare(compare::CompareArgs),
+    /// Makes a README's tables of a kept result of compare, or checks that they are its.
+    Table(readme::TableArgs),
+    /// What this machine can do at all: the same octets to and fro, and nothing understood.
+    PingPong(pingpong::PingPongArgs),
     /// Measures mailstores side by side: deliveries, IMAP, POP3.
     Mailstore(mailstore::MailstoreArgs),
+    /// Runs a server for a comparison and ends everything it started; not for people.
+    #[command(hide = true)]
+    HoldTree(holder::HoldArgs),
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -102,7 +111,10 @@ pub fn main() -> ExitCode {
         Command::Crash(args) => scenario::run_crash(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Report(args) => html::run(&args),
-        Command::Measure(args) => measure::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Compare(args) => compare::run(&args),
+        Command::Table(args) => readme::run(&args),
+        Command::PingPong(args) => pingpong::run(&args),
+        Command::HoldTree(args) => holder::run(&args),
         Command::Mailstore(args) => mailstore::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|why| {
@@ -139,12 +151,19 @@ fn run_sink(args: &SinkArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints to standard output. Whoever reads it may have had enough (`| head`): that is no fault.
+pub(crate) fn show(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Writes a result as JSON to `path` (`-` is standard output), or as text to standard output.
 pub(crate) fn save<T: serde::Serialize + std::fmt::Display>(value: &T, path: Option<&Path>) -> Result<(), String> {
     match path {
         Some(path) => report::write_json(value, path).map_err(|e| e.to_string()),
         None => {
-            print!("{value}");
+            show(&value.to_string());
             Ok(())
         }
     }

@@ -3,7 +3,7 @@
 //! How it fails: 1 when nothing at all was done or what was asked for makes no sense, with one line that says why.
 
 use crate::cli::{duration, save};
-use crate::client::{self, ClientReport, Pace};
+use crate::client::{self, ClientReport, Encryption, Pace};
 use crate::live::{self, Counters, Show};
 use crate::stop::Stop;
 use crate::target::{self, Sources};
@@ -44,6 +44,15 @@ pub(crate) struct RunArgs {
     /// Addresses that connections come from, in turn: a network inside 127.0.0.0/8.
     #[arg(long)]
     sources: Option<Sources>,
+    /// TLS from the first octet. Certificates are not verified.
+    #[arg(long, conflicts_with = "starttls")]
+    tls: bool,
+    /// STARTTLS (POP3: STLS) before anything else. Certificates are not verified.
+    #[arg(long)]
+    starttls: bool,
+    /// Name the server is asked for in TLS (SNI).
+    #[arg(long)]
+    tls_name: Option<String>,
     /// Longest silence of the server while an answer is due.
     #[arg(long, default_value = "60s", value_parser = duration)]
     timeout: Duration,
@@ -115,7 +124,8 @@ pub(crate) struct AttackArgs {
 }
 
 impl RunArgs {
-    fn options(&self, ledger: Option<PathBuf>) -> Result<client::Options, String> {
+    /// `starttls` is how the protocol begins TLS.
+    fn options(&self, ledger: Option<PathBuf>, starttls: Encryption) -> Result<client::Options, String> {
         let pace = match self.rate {
             Some(rate) if rate > 0.0 && rate.is_finite() => Pace::Open(rate),
             Some(rate) => return Err(format!("--rate: expected more than 0 sessions per second, found {rate}")),
@@ -133,6 +143,12 @@ impl RunArgs {
             sessions: self.sessions,
             duration: seconds.map_err(|e| format!("--seconds: {e}"))?,
             sources: self.sources.clone(),
+            encryption: match (self.tls, self.starttls) {
+                (true, _) => Encryption::Implicit,
+                (_, true) => starttls,
+                _ => Encryption::None,
+            },
+            tls_name: self.tls_name.clone(),
             timeout: self.timeout,
             ledger,
             seed: self.seed,
@@ -162,8 +178,9 @@ impl RunArgs {
 }
 
 pub(crate) fn run_read(args: &ReadArgs) -> Result<ExitCode, String> {
+    let starttls = if args.protocol == read::Protocol::Pop3 { Encryption::Pop3 } else { Encryption::Imap };
     let options = read::Options {
-        run: args.run.options(args.ledger.clone())?,
+        run: args.run.options(args.ledger.clone(), starttls)?,
         protocol: args.protocol,
         what: args.what,
         users: read::Users::from_file(&args.user, args.users, &args.password_file)?,
@@ -176,8 +193,13 @@ pub(crate) fn run_read(args: &ReadArgs) -> Result<ExitCode, String> {
 }
 
 pub(crate) fn run_attack(args: &AttackArgs) -> Result<ExitCode, String> {
+    if args.run.starttls && args.what == attack::Do::EarlyTalk {
+        return Err(
+            "--do early-talk: who asks for STARTTLS has waited for the greeting; expected --tls, or none".into()
+        );
+    }
     let options = attack::Options {
-        run: args.run.options(None)?,
+        run: args.run.options(None, Encryption::Smtp)?,
         what: args.what,
         domain: args.domain.clone(),
         tries: args.tries,

@@ -4,6 +4,7 @@
 //! octets) is left out and counted. How it fails: a path that cannot be read, holds no usable message, or more than fits is
 //! named with what to do.
 
+use crate::header;
 use fastrand::Rng;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,9 @@ pub struct Stored {
     pub plain: Arc<Vec<u8>>,
     /// As DATA carries it, when that differs: dots at the beginning of lines doubled.
     pub stuffed: Option<Arc<Vec<u8>>>,
-    /// CRC32C of the body.
+    /// Which header fields it has, see [`crate::header`].
+    pub fields: u16,
+    /// Checksum of the body and of these.
     pub crc: u32,
     /// Whether it has octets above 127.
     pub eight_bit: bool,
@@ -165,14 +168,15 @@ impl Stored {
         if plain.split(|b| *b == b'\n').any(|line| line.len() > LINE_OCTETS_MAX + 1) {
             return None;
         }
-        let body = match plain.starts_with(b"\r\n") {
-            true => &plain[2..],
-            false => crate::message::split(&plain).1,
+        let (head, body) = match plain.starts_with(b"\r\n") {
+            true => plain.split_at(2),
+            false => crate::message::split(&plain),
         };
-        let crc = crc32c::crc32c(body);
+        let fields = header::mask(head);
+        let crc = header::joined(crc32c::crc32c(body), header::sum(head, fields));
         let eight_bit = !plain.is_ascii();
         let stuffed = stuffed(&plain).map(Arc::new);
-        Some(Stored { plain: Arc::new(plain), stuffed, crc, eight_bit })
+        Some(Stored { plain: Arc::new(plain), stuffed, fields, crc, eight_bit })
     }
 }
 
@@ -230,7 +234,10 @@ mod tests {
         assert_eq!(plain(""), None);
         let dotted = Stored::new(b"A: b\n\n.\n..\nx.\n".to_vec()).unwrap();
         assert_eq!(dotted.stuffed.unwrap().as_slice(), b"A: b\r\n\r\n..\r\n...\r\nx.\r\n");
-        assert_eq!(dotted.crc, crc32c::crc32c(b".\r\n..\r\nx.\r\n"));
+        assert_eq!(
+            dotted.crc,
+            header::joined(crc32c::crc32c(b".\r\n..\r\nx.\r\n"), header::sum(&dotted.plain, dotted.fields))
+        );
         assert!(Stored::new(b"A: b\n\nx\n".to_vec()).unwrap().stuffed.is_none());
     }
 

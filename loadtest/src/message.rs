@@ -1,9 +1,10 @@
 //! The messages that are sent: a header with the id, filling shared by all, a last line with the id; or real ones.
 //!
-//! The checksum covers the body only (everything after the first empty line), since every relay adds header fields. How
-//! it fails: it does not.
+//! The checksum covers the body (everything after the first empty line) and the header fields that were sent, whatever relays
+//! add to them (see [`crate::header`]). How it fails: it does not.
 
 use crate::corpus::{Corpus, Stored};
+use crate::header;
 use crate::size::Sizes;
 use fastrand::Rng;
 use gatepost::base::buf::{Chain, Segment};
@@ -45,7 +46,14 @@ impl std::str::FromStr for Id {
 pub struct Factory {
     content: Content,
     block: Arc<Block>,
+    /// Header fields of made messages.
+    made_fields: u16,
+    /// Whether checksums are wanted.
+    is_checked: bool,
 }
+
+/// Names of the header fields of made messages.
+const MADE_HEADER: &[u8] = b"From:\r\nTo:\r\nSubject:\r\nMessage-ID:\r\n\r\n";
 
 /// What messages are made of.
 #[derive(Clone, Debug)]
@@ -66,7 +74,7 @@ pub struct Message {
     tail: Vec<u8>,
     /// Octets in all, before dots are doubled.
     pub octets: usize,
-    /// CRC32C of the body.
+    /// Checksum of the body and of the header fields that were sent.
     pub crc: u32,
 }
 
@@ -128,12 +136,22 @@ impl Factory {
             Sizes::Fixed(octets) => BLOCK_LINES.min(octets as usize / LINE_OCTETS + 1),
             _ => BLOCK_LINES,
         };
-        Factory { content: Content::Made(sizes), block: Arc::new(Block::new(lines)) }
+        Factory::with(Content::Made(sizes), lines)
     }
 
     /// Real messages.
     pub fn of(corpus: Arc<Corpus>) -> Factory {
-        Factory { content: Content::Corpus(corpus), block: Arc::new(Block::new(0)) }
+        Factory::with(Content::Corpus(corpus), 0)
+    }
+
+    fn with(content: Content, lines: usize) -> Factory {
+        let block = Arc::new(Block::new(lines));
+        Factory { content, block, made_fields: header::mask(MADE_HEADER), is_checked: true }
+    }
+
+    /// Without checksums, when nobody writes them down: they take a tenth of the sender's time.
+    pub fn unchecked(self) -> Factory {
+        Factory { is_checked: false, ..self }
     }
 
     /// What the messages are made of.
@@ -147,7 +165,7 @@ impl Factory {
             Content::Made(sizes) => self.filled(id, from, to, sizes.draw(rng)),
             Content::Corpus(corpus) => {
                 let stored = corpus.draw(rng);
-                let head = format!("{ID_FIELD}: {id}\r\n").into_bytes();
+                let head = format!("{ID_FIELD}: {id} {:x}\r\n", stored.fields).into_bytes();
                 let (octets, crc) = (head.len() + stored.plain.len(), stored.crc);
                 Message { head, rest: Rest::Stored(stored), tail: Vec::new(), octets, crc }
             }
@@ -156,7 +174,8 @@ impl Factory {
 
     fn filled(&self, id: Id, from: &str, to: &str, octets: usize) -> Message {
         let head = format!(
-            "From: <{from}>\r\nTo: <{to}>\r\nSubject: load\r\nMessage-ID: <{id}@load.example.test>\r\n{ID_FIELD}: {id}\r\n\r\n"
+            "From: <{from}>\r\nTo: <{to}>\r\nSubject: load\r\nMessage-ID: <{id}@load.example.test>\r\n{ID_FIELD}: {id} {:x}\r\n\r\n",
+            self.made_fields
         )
         .into_bytes();
         let mut tail = format!("{id}\r\n").into_bytes();
@@ -170,7 +189,14 @@ impl Factory {
             tail.extend(std::iter::repeat_n(b'-', odd - 2));
             tail.extend_from_slice(b"\r\n");
         }
-        let crc = crc32c::crc32c_append(self.block.crc(lines), &tail);
+        // Nobody asks for it when nobody writes it down.
+        let crc = match self.is_checked {
+            true => header::joined(
+                crc32c::crc32c_append(self.block.crc(lines), &tail),
+                header::sum(&head, self.made_fields),
+            ),
+            false => 0,
+        };
         let filling = lines * LINE_OCTETS;
         let octets = head.len() + filling + tail.len();
         Message { head, rest: Rest::Filling(self.block.bytes.clone(), filling), tail, octets, crc }
@@ -212,15 +238,25 @@ pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The id in a header section.
-pub fn id_in(header: &[u8]) -> Option<Id> {
+/// The id in a header section, and which header fields the message was sent with.
+pub fn id_in(header: &[u8]) -> Option<(Id, u16)> {
     let mut lines = header.split(|b| *b == b'\n');
     let line = lines.find(|l| {
         l.len() > ID_FIELD.len()
             && l[..ID_FIELD.len()].eq_ignore_ascii_case(ID_FIELD.as_bytes())
             && l[ID_FIELD.len()] == b':'
     })?;
-    std::str::from_utf8(&line[ID_FIELD.len() + 1..]).ok()?.parse().ok()
+    let mut words = std::str::from_utf8(&line[ID_FIELD.len() + 1..]).ok()?.split_ascii_whitespace();
+    let id = words.next()?.parse().ok()?;
+    // Messages of an earlier version say nothing about their header: none of it is looked at.
+    let fields = words.next().map_or(Ok(0), |mask| u16::from_str_radix(mask, 16)).ok()?;
+    Some((id, fields))
+}
+
+/// Id and checksum of a message that was received, from its header section and the CRC32C of its body.
+pub fn seen(header: &[u8], body: u32) -> Option<(Id, u32)> {
+    let (id, fields) = id_in(header)?;
+    Some((id, header::joined(body, header::sum(header, fields))))
 }
 
 #[cfg(test)]
@@ -247,8 +283,9 @@ mod tests {
             assert_eq!(all.len(), m.octets);
             assert!(size < 500 || all.len() as u64 == size, "{size}: {}", all.len());
             let (header, body) = split(&all);
-            assert_eq!(id_in(header), Some(id));
-            assert_eq!(crc32c::crc32c(body), m.crc, "{size}");
+            assert_eq!(seen(header, crc32c::crc32c(body)), Some((id, m.crc)), "{size}");
+            let other = String::from_utf8_lossy(header).replace("load\r\n", "other\r\n");
+            assert_ne!(seen(other.as_bytes(), crc32c::crc32c(body)), Some((id, m.crc)), "{size}");
             assert!(all.ends_with(b"\r\n") && !all.split(|b| *b == b'\n').any(|l| l.starts_with(b".")));
             assert!(all.split(|b| *b == b'\n').all(|l| l.len() <= 998));
         }
@@ -262,10 +299,12 @@ mod tests {
         let factory = Factory::of(Arc::new(Corpus::load(&path).unwrap().0));
         let id = Id { run: 7, core: 1, seq: 5 };
         let m = factory.message(id, "", "", &mut Rng::with_seed(1));
-        let plain = format!("{ID_FIELD}: {id}\r\nSubject: caf\u{e9}\r\n\r\n.hidden\r\ntext\r\n");
+        // Bit 5 of the mask: a subject.
+        let plain = format!("{ID_FIELD}: {id} 20\r\nSubject: caf\u{e9}\r\n\r\n.hidden\r\ntext\r\n");
         assert_eq!((whole(&m, false), m.octets), (plain.clone().into_bytes(), plain.len()));
         assert_eq!(whole(&m, true), plain.replace("\r\n.hid", "\r\n..hid").into_bytes());
-        assert_eq!(m.crc, crc32c::crc32c(split(plain.as_bytes()).1));
+        let (header, body) = split(plain.as_bytes());
+        assert_eq!(seen(header, crc32c::crc32c(body)), Some((id, m.crc)));
         assert!(m.is_eight_bit());
     }
 
@@ -274,7 +313,10 @@ mod tests {
         let id = Id { run: 0xdead_beef, core: 3, seq: u64::MAX };
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("nonsense".parse::<Id>(), Err(()));
-        assert_eq!(id_in(b"Subject: x\r\nx-gatepost-id: 00000001-2-3\r\n\r\n"), Some(Id { run: 1, core: 2, seq: 3 }));
+        assert_eq!(
+            id_in(b"Subject: x\r\nx-gatepost-id: 00000001-2-3\r\n\r\n"),
+            Some((Id { run: 1, core: 2, seq: 3 }, 0))
+        );
         assert_eq!(id_in(b"X-Gatepost-Idx: 00000001-2-3\r\n"), None);
     }
 }

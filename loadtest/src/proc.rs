@@ -13,6 +13,15 @@ pub fn thread_times() -> (Duration, Duration) {
     (nanos.next().unwrap_or_default(), nanos.next().unwrap_or_default())
 }
 
+/// Processor time of this process alone, all threads, without its children.
+pub fn own_cpu() -> Duration {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = text.rfind(')').and_then(|at| text.get(at + 1..)).unwrap_or_default();
+    // Fields 14 and 15, of which the first two are before the parenthesis.
+    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
+}
+
 /// One line of /proc/PID/stat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
@@ -108,6 +117,7 @@ mod tests {
             .spawn()
             .unwrap();
         child.wait().unwrap();
+        assert!(own_cpu() <= tree_cpu(std::process::id()));
         assert!(tree_cpu(std::process::id()) > before + Duration::from_millis(20));
         assert!(tree_memory_octets(std::process::id()) > 100_000);
         assert!(tree(std::process::id()).contains(&std::process::id()));

@@ -305,7 +305,7 @@ pub fn write_json<T: Serialize>(value: &T, path: &Path) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     if path == Path::new("-") {
-        print!("{text}");
+        crate::cli::show(&text);
         return Ok(());
     }
     std::fs::write(path, text).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))

@@ -152,12 +152,55 @@ fn wrong_usage_is_told_in_one_line() {
         (vec!["send", "127.0.0.1:25", "-m", "1", "--auth"], "--password-file"),
         (vec!["sink", "--reject-rcpt", "2"], "expected a share from 0 to 1"),
         (vec!["sink", "--fault", "rcpt:250"], "expected STAGE:ACTION:SHARE"),
-        (vec!["measure", "--what", "everything"], "expected some of cut-through"),
+        (vec!["compare", "--job", "everything"], "expected some of spool"),
+        (vec!["compare", "--peer", "qmail"], "expected some of direct, gatepost"),
+        (vec!["table"], "expected a result"),
+        (vec!["ping-pong", "-c", "0"], "at least one connection"),
+        (vec!["attack", "127.0.0.1:1", "--do", "early-talk", "--starttls", "-m", "1"], "expected --tls"),
         (vec!["ledger", "--sent", "/nonexistent", "--seen", "/nonexistent"], "ledger /nonexistent"),
     ] {
         let output = load().args(&args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(wanted), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_fault() {
+    let sink = Sink::start(&[]);
+    let mut send = load();
+    send.args(["send", &sink.address, "-m", "5"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = send.spawn().unwrap();
+    // As `| head` does when it is done.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+    sink.finish();
+}
+
+#[test]
+fn connections_come_no_faster_than_asked_for() {
+    let sink = Sink::start(&[]);
+    let args = ["send", &sink.address, "--hold", "700ms", "-c", "1000", "--connect-rate", "100", "--json", "-"];
+    let report = json(&load().args(args).output().unwrap());
+    let held = report["held_max"].as_u64().unwrap();
+    assert!((1..=72).contains(&held), "a hundred a second for 0.7 s: {held}");
+    sink.finish();
+}
+
+#[test]
+fn the_tables_of_a_readme_are_those_of_its_result() {
+    // The README at the root, when it names a result, and the harness's own.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readmes = [root.join("README.md"), root.join("loadtest/README.md")];
+    let named = |p: &&std::path::PathBuf| std::fs::read_to_string(p).unwrap().contains("<!-- measured: ");
+    let found: Vec<_> = readmes.iter().filter(named).collect();
+    // Results are kept for their tables: where there are any, a README shows one.
+    let kept = std::fs::read_dir(root.join("benches/results")).is_ok_and(|mut dir| dir.next().is_some());
+    assert!(!kept || !found.is_empty(), "benches/results has results, and no README names one");
+    for readme in found {
+        let checked = load().args(["table", "--check"]).arg(readme).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }
 }
 
@@ -196,29 +239,72 @@ fn other_peoples_tools_agree() {
     }
 }
 
+/// Servers that are installed, or unpacked by loadtest/peers/setup; where peers are required, a missing one is a failure.
+fn compared(job: &str, peers: &[&str], more: &[&str]) -> (Value, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result.json");
+    let mut command = load();
+    command.args(["compare", "--job", job, "--rounds", "2", "--seconds", "0.5", "--connections", "5"]).args(more);
+    peers.iter().for_each(|peer| {
+        command.args(["--peer", peer]);
+    });
+    let output =
+        command.arg("--markdown").arg("--scratch").arg(dir.path()).arg("--json").arg(&result).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let measured: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    // Nothing of a run stays behind.
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["result.json"]);
+    (measured, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn row<'a>(measured: &'a Value, peer: &str) -> Option<&'a Value> {
+    measured["rows"].as_array().unwrap().iter().find(|r| r["peer"] == peer)
+}
+
 #[test]
 fn servers_are_measured_side_by_side() {
     if !here("haproxy") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let result = dir.path().join("result.json");
-    let output = load()
-        .args(["measure", "--what", "plain-kept", "--peers", "direct,haproxy", "--rounds", "2", "--seconds", "0.5"])
-        .args(["--connections", "5", "--syscall-messages", "0", "--markdown", "--scratch"])
-        .arg(dir.path())
-        .arg("--json")
-        .arg(&result)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{output:?}");
+    let (measured, said) = compared("plain-kept", &["haproxy"], &["--syscall-messages", "0"]);
     assert!(said.contains("| plain-kept | haproxy |"), "{said}");
-    let measured: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
-    let haproxy = &measured["rows"][1];
-    assert_eq!((&haproxy["peer"], haproxy["trials"].as_array().map(Vec::len)), (&"haproxy".into(), Some(2)));
+    let haproxy = row(&measured, "haproxy").unwrap();
+    assert_eq!(haproxy["trials"].as_array().map(Vec::len), Some(2));
     assert!(haproxy["cpu_us"]["median"].as_f64().unwrap() > 1.0, "{haproxy}");
+    assert!(haproxy["memory_octets_peak"].as_u64().unwrap() > 1_000_000, "{haproxy}");
+    assert_eq!((&haproxy["lost"], &haproxy["duplicated"]), (&0.into(), &0.into()), "{haproxy}");
     // What went in came out, the warm-up included.
     let trial = &haproxy["trials"][0];
     assert_eq!(trial["sink"]["messages"].as_u64(), trial["send"]["messages"].as_u64().map(|n| n + 50), "{trial}");
+}
+
+#[test]
+fn every_queue_syncs_what_it_accepts_or_is_told_apart() {
+    // Root alone may start them, each in a mount name space of its own.
+    if !here("postfix") || std::fs::read_dir("/root").is_err() {
+        return;
+    }
+    let (measured, said) =
+        compared("spool", &["postfix", "exim", "opensmtpd", "sendmail"], &["--syscall-messages", "50"]);
+    for peer in ["postfix", "exim", "opensmtpd", "sendmail"] {
+        let Some(row) = row(&measured, peer) else {
+            let skipped = format!("skipped: {peer}: {peer} not found");
+            let told =
+                measured["skipped"].as_array().unwrap().iter().any(|s| s.as_str().unwrap().starts_with(&skipped));
+            assert!(told && peer != "postfix", "{peer}: {}", measured["skipped"]);
+            println!("{skipped}");
+            continue;
+        };
+        assert!(said.contains(&format!("| spool | {peer} |")), "{said}");
+        assert_eq!(row["lost"], 0, "{row}");
+        // Where tracing is not allowed it says so, and counts nothing.
+        if let Some(syncs) = row["syncs"].as_f64() {
+            let told = format!("not the same durability: spool {peer}");
+            let told = measured["skipped"].as_array().unwrap().iter().any(|s| s.as_str().unwrap().starts_with(&told));
+            assert!(syncs >= 0.9 || told, "{peer}: {syncs} syncs a message is another promise");
+            // OpenSMTPD's packages differ in it; the others' default is to sync.
+            assert!(!told || peer == "opensmtpd", "{peer}");
+        }
+    }
 }

@@ -27,38 +27,25 @@ fn run(behaviour: Behaviour, seen: Option<&Path>, change: impl FnOnce(Options) -
     (report, sink.finish().unwrap())
 }
 
-/// How often something may be slower than it should: tests run beside others, and on machines that do other things.
-const TRIES: usize = 8;
-
-/// A known distribution of delays comes out as the same percentiles: what the machine adds is bounded from above by a few
-/// milliseconds (tests run beside others), and nothing can be faster than the delay.
+/// Over real sockets a known distribution comes out no faster than it went in; that it comes out as the same percentiles is
+/// shown to the histogram's precision on a virtual clock (`send/virtual_tests.rs`).
 #[test]
-fn a_known_distribution_of_delays_is_what_is_measured() {
+fn nothing_is_measured_faster_than_it_was() {
     for (delay, p50, p90) in [
         (Delay::Exponential(Duration::from_millis(40)), 27.7, 92.1),
         (Delay::Lognormal(Duration::from_millis(40), 0.5), 40.0, 75.9),
     ] {
-        let measured = || {
-            let (report, _) = run(Behaviour { delay, ..Behaviour::default() }, None, |o| Options {
-                pace: Pace::Open(400.0),
-                messages: Some(1200),
-                connections: 300,
-                ..o
-            });
-            assert_eq!(report.messages, 1200, "{report}");
-            // Five deviations of a quantile of 1200 draws, and the machine's own share on top. Nothing is faster than the
-            // delay, however busy the machine; that something is slower may be the machine.
-            let mut quiet = true;
-            for (found, known, spread) in [(report.latency.p50_ms, p50, 0.16), (report.latency.p90_ms, p90, 0.16)] {
-                assert!(found > known * (1.0 - spread) - 1.0, "{delay:?}: {found} for {known}: {report}");
-                quiet &= found < known * (1.0 + spread) + 15.0;
-            }
-            // The whole of it is in the step that was slow.
-            quiet &= (report.phases["final"].p50_ms - report.latency.p50_ms).abs() < 10.0;
-            quiet &= report.phases["mail"].p50_ms < p50 / 2.0;
-            quiet
-        };
-        assert!((0..TRIES).any(|_| measured()), "{delay:?}: slower than the delay each time");
+        let (report, _) = run(Behaviour { delay, ..Behaviour::default() }, None, |o| Options {
+            pace: Pace::Open(400.0),
+            messages: Some(1200),
+            connections: 300,
+            ..o
+        });
+        assert_eq!(report.messages, 1200, "{report}");
+        // Five deviations of a quantile of 1200 draws.
+        for (found, known) in [(report.latency.p50_ms, p50), (report.latency.p90_ms, p90)] {
+            assert!(found > known * 0.84 - 1.0, "{delay:?}: {found} for {known}: {report}");
+        }
     }
 }
 

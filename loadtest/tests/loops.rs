@@ -106,23 +106,21 @@ fn every_mode_loses_nothing_under_both_drivers() {
     }
 }
 
-/// How often something may be slower than it should: tests run beside others, and on machines that do other things.
-const TRIES: usize = 8;
-
+/// Over real sockets nothing is faster than the delay, however busy the machine; that nothing is slower than it has to be is
+/// shown on a virtual clock, beside the sender (`send/virtual_tests.rs`).
 #[test]
 fn a_known_delay_is_the_latency_that_is_measured() {
     for io in drivers() {
-        let measured = || {
-            let slow = Behaviour { delay: Duration::from_millis(40).into(), ..Behaviour::default() };
-            let (report, _) = with_sink(io, slow, None, |o| {
-                run(Options { connections: 10, messages: Some(200), content: octets(1000), ..o })
-            });
-            // Ten connections, 40 ms each: 250 a second. It cannot be faster; a busy machine may be slower.
-            assert!(report.latency.p50_ms > 39.0, "{io:?}: {}", report.latency);
-            assert!(report.messages_per_s < 260.0, "{io:?}: {}", report.messages_per_s);
-            report.latency.p50_ms < 60.0 && report.messages_per_s > 180.0
-        };
-        assert!((0..TRIES).any(|_| measured()), "{io:?}: slower than the delay each time");
+        let slow = Behaviour { delay: Duration::from_millis(40).into(), ..Behaviour::default() };
+        let (report, _) = with_sink(io, slow, None, |o| {
+            run(Options { connections: 10, messages: Some(200), content: octets(1000), ..o })
+        });
+        // Ten connections, 40 ms each: 250 a second at most.
+        assert_eq!(report.messages, 200, "{io:?}: {report}");
+        assert!(report.latency.p50_ms > 39.0, "{io:?}: {}", report.latency);
+        assert!(report.messages_per_s < 260.0, "{io:?}: {}", report.messages_per_s);
+        // What was slow is the last reply, whatever else was.
+        assert!(report.phases["final"].p50_ms > 39.0, "{io:?}: {report}");
     }
 }
 
@@ -148,24 +146,22 @@ fn an_open_loop_counts_the_wait_for_a_server_that_is_too_slow() {
 }
 
 #[test]
-fn an_open_loop_keeps_its_rate() {
+fn an_open_loop_sends_its_schedule_and_no_faster() {
     for io in drivers() {
-        let measured = || {
-            let (report, _) = with_sink(io, Behaviour::default(), None, |o| {
-                run(Options {
-                    pace: Pace::Open(500.0),
-                    connections: 50,
-                    messages: None,
-                    duration: Some(Duration::from_secs(1)),
-                    content: octets(1000),
-                    ..o
-                })
-            });
-            assert_eq!(report.messages, 500, "{io:?}: {report:?}");
-            assert!(report.messages_per_s < 550.0, "{io:?}: {report:?}");
-            report.messages_per_s > 450.0 && report.latency.p50_ms < 50.0
-        };
-        assert!((0..TRIES).any(|_| measured()), "{io:?}: late each time");
+        let (report, _) = with_sink(io, Behaviour::default(), None, |o| {
+            run(Options {
+                pace: Pace::Open(500.0),
+                connections: 50,
+                messages: None,
+                duration: Some(Duration::from_secs(1)),
+                content: octets(1000),
+                ..o
+            })
+        });
+        assert_eq!(report.messages, 500, "{io:?}: {report:?}");
+        assert!(report.messages_per_s < 550.0, "{io:?}: {report:?}");
+        // Whoever was late says so: the latency holds what the harness itself lost.
+        assert!(report.latency.max_ms >= report.late.p50_ms, "{io:?}: {report:?}");
     }
 }
 

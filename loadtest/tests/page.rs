@@ -75,3 +75,46 @@ fn a_page_is_drawn_and_its_script_runs() {
     // A blank page of this size takes some 6 KB.
     assert!(octets > 40_000, "{octets} octets: nearly nothing was drawn");
 }
+
+#[test]
+fn servers_side_by_side_are_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = |rate: f64, ms: f64| {
+        let points: Vec<_> = (1..=10).map(|n| (1.0 - 0.5f64.powi(n), ms * f64::from(n))).collect();
+        json!({"send": {"messages_per_s": rate, "latency": {"count": 5000, "p50_ms": ms, "p99_ms": 7.0 * ms, "max_ms": 10.0 * ms, "points": points}},
+            "server_cpu_us_per_message": 1e6 / rate})
+    };
+    let row = |job: &str, peer: &str, rate: f64| {
+        json!({"what": job, "peer": peer, "rate_per_s": {"median": rate}, "cpu_us": {"median": 1e6 / rate}, "syscalls": 9.0, "syncs": 1.0,
+            "lost": 0, "trials": [trial(rate, 1e4 / rate), trial(rate * 1.1, 1e4 / rate)]})
+    };
+    let figure = |job: &str, value: f64| json!({"job": job, "value": value, "unit": "ms"});
+    let store = |name: &str, ms: f64| json!([name, [figure("IMAP SELECT, CPU", ms), figure("IMAP SELECT, time", ms)]]);
+    let result = json!({"machine": "m", "rows": [
+            row("spool", "gatepost", 9000.0), row("spool", "postfix", 500.0), row("spool", "exim", 90.0), row("spool", "haraka", 130.0),
+            row("plain", "gatepost", 5000.0), row("plain", "haproxy", 3000.0)],
+        "skipped": ["skipped: stalwart: not on the PATH"],
+        "mailstore": {"stores": [store("gatepost", 0.07), store("dovecot-maildir", 23.0)], "skipped": []}});
+    let (json, page) = (dir.path().join("compare.json"), dir.path().join("page.html"));
+    std::fs::write(&json, result.to_string()).unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_gatepost-load")).arg("report").arg(&json).arg("-o").arg(&page).output();
+    assert!(made.unwrap().status.success());
+    // Bars as the browser lays them out: how many, and whether all stand inside the page.
+    let html = std::fs::read_to_string(&page).unwrap();
+    let probe = "<script>const r=[...document.querySelectorAll('.bar rect')].map(b=>b.getBoundingClientRect());\
+                 document.title=r.length+' '+r.every(b=>b.width>0&&b.left>=0&&b.right<=innerWidth)+' '+\
+                 document.querySelectorAll('polyline').length;</script></body>";
+    let probed = dir.path().join("probed.html");
+    std::fs::write(&probed, html.replace("</body>", probe)).unwrap();
+    let Some(dom) = chromium(&probed, &["--dump-dom"]) else { return };
+    let dom = String::from_utf8_lossy(&dom.stdout);
+    // Two measures of six rows, two of two stores; a curve for each row.
+    assert!(dom.contains("<title>16 true 6</title>"), "{dom:.400}");
+    let shot = dir.path().join("page.png");
+    let asked = format!("--screenshot={}", shot.display());
+    chromium(&page, &[&asked]);
+    assert!(png(&shot).2 > 40_000, "nearly nothing was drawn");
+    if let Some(kept) = std::env::var_os("GATEPOST_SCREENSHOTS") {
+        std::fs::copy(&shot, Path::new(&kept).join("compare.png")).unwrap();
+    }
+}

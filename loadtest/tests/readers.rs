@@ -80,6 +80,11 @@ fn dovecot() -> Option<(Running, [u16; 3])> {
     for name in ["run", "mail"] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
+    let [key, cert] = ["key.pem", "cert.pem"].map(|name| dir.path().join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=mail.example.test", "-keyout"]).arg(&key).arg("-out").arg(&cert);
+    assert!(openssl.output().is_ok_and(|o| o.status.success()), "dovecot needs a certificate, which openssl makes");
     let owned = Command::new("chown").arg("-R").arg(format!("{uid}:{gid}")).arg(dir.path().join("mail")).status();
     assert!(owned.unwrap().success());
     assert!(Command::new("chmod").arg("755").arg(dir.path()).status().unwrap().success());
@@ -141,6 +146,20 @@ fn what_was_delivered_is_read_back_whole_over_both_protocols() {
         let a = account(&sent, &[Path::new(&ledger)]);
         assert_eq!((&a["accepted"], &a["seen"], &a["lost"]), (&30.into(), &30.into(), &0.into()), "{protocol}: {a:#}");
         assert_eq!((&a["duplicated"], &a["corrupted_messages"]), (&0.into(), &0.into()), "{protocol}: {a:#}");
+    }
+    // The same under TLS, which each protocol asks for in its own words.
+    for (protocol, port) in [("imap", imap), ("pop3", pop3)] {
+        let target = at(port);
+        let mut args =
+            vec!["read", target.as_str(), "--protocol", protocol, "--do", "fetch-all", "-m", "3", "--starttls"];
+        args.extend(users);
+        let r = report(&args);
+        assert_eq!(
+            (&r["sessions"], &r["messages"], &r["failed"]),
+            (&3.into(), &30.into(), &0.into()),
+            "{protocol}: {r:#}"
+        );
+        assert_eq!(r["commands"]["tls"]["count"], 3, "{protocol}: {r:#}");
     }
     // What is deleted over POP3 is gone for the next reader: its ledger says it is lost.
     let target = at(pop3);
@@ -220,6 +239,16 @@ fn attackers_count_what_they_are_refused() {
     assert_eq!(r["replies"]["550"], 40);
     let r = report(&["attack", &open, "--do", "flood", "--rate", "100", "-s", "1", "--sources", "127.9.0.0/24"]);
     assert_eq!((&r["accepted"], &r["failed"]), (&100.into(), &0.into()), "{r:#}");
+    // Under TLS, asked for and from the first octet; who does not offer it is told from a server that breaks.
+    for (sink, client) in [("--starttls", "--starttls"), ("--tls", "--tls")] {
+        let (_secure, secure) = start(&[sink, "--reject-rcpt", "1"]);
+        let r = report(&["attack", &secure, "--do", "dictionary", "--tries", "2", "-m", "6", "-c", "2", client]);
+        assert_eq!((&r["refused"], &r["failed"]), (&12.into(), &0.into()), "{client}: {r:#}");
+        assert_eq!(r["commands"]["tls"]["count"], 6, "{client}: {r:#}");
+    }
+    let r = report(&["attack", &open, "--do", "flood", "-m", "2", "--starttls"]);
+    assert_eq!((&r["failed"], &r["accepted"]), (&2.into(), &0.into()), "{r:#}");
+    assert!(r["errors"].as_object().unwrap().keys().all(|k| k.starts_with("TLS was refused: 5")), "{r:#}");
     let args = ["attack", &open, "--do", "slowloris", "-c", "20", "-s", "1", "--interval", "100ms"];
     let r = report(&args);
     assert_eq!((&r["held_max"], &r["cut"], &r["sessions"]), (&20.into(), &0.into(), &20.into()), "{r:#}");

@@ -3,6 +3,9 @@
 //! How it fails: only the driver as a whole or the ledger end it; a connection that cannot be made is counted, and
 //! after it there is a pause, so that a server that is down does not turn the harness into a busy loop.
 
+mod wire;
+
+use super::secure::{self, Encryption, Secure};
 use super::{Client, Next, Options, Pace, Sighting, Tally, Ticket, Turn};
 use crate::ledger::{Fate, Pen};
 use crate::live::Counters;
@@ -49,7 +52,8 @@ struct Conn<C> {
     greeted: bool,
     closing: bool,
     sending: bool,
-    queued: Vec<u8>,
+    queued: Chain,
+    secure: Option<Box<Secure>>,
 }
 
 struct Core<'m, C> {
@@ -74,12 +78,18 @@ struct Core<'m, C> {
     written: HashSet<(u64, u64)>,
     counters: Arc<Counters>,
     rng: fastrand::Rng,
+    tls: Option<secure::Start>,
 }
 
 pub(super) fn run<C: Client>(start: Start, make: &dyn Fn(Ticket) -> C) -> io::Result<Tally> {
     let Start { options, number, cores, knobs, mut pen, counters, stop } = start;
     let (driver, _) = Driver::open(&knobs)?;
     stop.wake(driver.waker());
+    let name = options.tls_name.clone().unwrap_or_else(|| options.target.ip().to_string());
+    let tls = match options.encryption {
+        Encryption::None => None,
+        _ => Some(secure::Start::new(&name).map_err(io::Error::other)?),
+    };
     let began = clock::now();
     let mut core = Core {
         driver,
@@ -101,6 +111,7 @@ pub(super) fn run<C: Client>(start: Start, make: &dyn Fn(Ticket) -> C) -> io::Re
         written: HashSet::new(),
         counters,
         rng: fastrand::Rng::with_seed(options.seed.wrapping_add(number as u64)),
+        tls,
         options,
     };
     let cpu_before = crate::proc::thread_times().0;
@@ -225,7 +236,8 @@ impl<C: Client> Core<'_, C> {
                 greeted: false,
                 closing: false,
                 sending: false,
-                queued: Vec::new(),
+                queued: Chain::new(),
+                secure: Secure::new(self.options.encryption),
             };
             self.conns.insert(id, conn);
         }
@@ -270,10 +282,7 @@ impl<C: Client> Core<'_, C> {
             Done::Recv { conn, buf } => {
                 let Some(c) = self.conns.get_mut(conn).filter(|c| !c.closing) else { return };
                 c.last_heard = now;
-                if !std::mem::replace(&mut c.greeted, true) {
-                    self.tally.greeting.record(now.since(c.opened));
-                }
-                self.drive(conn, now, |client, turn| client.input(&buf, turn));
+                if c.secure.is_some() { self.unseal(conn, &buf, now) } else { self.heard(conn, &buf, now) }
             }
             Done::Sent { conn, result, .. } => self.sent(conn, result.is_ok()),
             Done::RecvEnd { conn, .. } => self.ended(conn, now),
@@ -295,7 +304,10 @@ impl<C: Client> Core<'_, C> {
                 let up = (self.conns.len() - self.rising) as u64;
                 self.tally.held_max = self.tally.held_max.max(up);
                 self.driver.recv(id, true);
-                self.drive(id, now, |client, turn| client.connected(turn));
+                if self.options.encryption == Encryption::None {
+                    return self.drive(id, now, |client, turn| client.connected(turn));
+                }
+                self.seal(id, now);
             }
             Err(e) => {
                 self.connect_failed(&e, now);
@@ -379,39 +391,6 @@ impl<C: Client> Core<'_, C> {
     fn each(&mut self, which: impl Fn(&Conn<C>) -> bool, now: Instant, why: &str) {
         let found: Vec<Id> = self.conns.iter_mut().filter(|(_, c)| !c.closing && which(c)).map(|(id, _)| id).collect();
         found.into_iter().for_each(|id| self.fail(id, why, now));
-    }
-
-    fn say(&mut self, id: Id, out: Vec<u8>) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if out.is_empty() || conn.closing {
-            return;
-        }
-        if conn.sending {
-            conn.queued.extend_from_slice(&out);
-            return;
-        }
-        conn.sending = true;
-        self.driver.send(id, Chain::from(out));
-    }
-
-    fn sent(&mut self, id: Id, whole: bool) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.sending = false;
-        // A failed send shows as the end of reception, too, with what the server still said before.
-        if whole && !conn.queued.is_empty() && !conn.closing {
-            conn.sending = true;
-            let queued = std::mem::take(&mut conn.queued);
-            self.driver.send(id, Chain::from(queued));
-        }
-    }
-
-    fn close(&mut self, id: Id, how: Close) {
-        let Some(conn) = self.conns.get_mut(id).filter(|c| !c.closing) else { return };
-        conn.closing = true;
-        if !conn.up {
-            self.rising -= 1;
-        }
-        self.driver.close(id, how);
     }
 
     /// Counts messages read and writes down each message of each mailbox once, however often it is read.

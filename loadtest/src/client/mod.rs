@@ -7,6 +7,7 @@
 
 mod core;
 mod report;
+mod secure;
 mod tally;
 
 use crate::ledger::Pen;
@@ -17,6 +18,7 @@ use crate::target::Sources;
 use gatepost::base::time::Instant;
 use gatepost::reactor::{Io, ReactorKnobs, limits};
 pub use report::ClientReport;
+pub use secure::Encryption;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -136,6 +138,10 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Where connections come from.
     pub sources: Option<Sources>,
+    /// How connections are encrypted.
+    pub encryption: Encryption,
+    /// Name the server is asked for in TLS (SNI); without one its address, which is not sent.
+    pub tls_name: Option<String>,
     /// Longest silence of a server, while an answer is due.
     pub timeout: Duration,
     /// Where messages seen are written down.
@@ -157,6 +163,8 @@ impl Options {
             sessions: Some(1),
             duration: None,
             sources: None,
+            encryption: Encryption::None,
+            tls_name: None,
             timeout: Duration::from_secs(60),
             ledger: None,
             seed: 1,

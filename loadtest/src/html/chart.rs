@@ -107,6 +107,66 @@ pub fn lines(series: &[Series<'_>], x_name: &str) -> String {
     draw(series, x, y, &marks, &ticks, false, x_name, |x, y| format!("{}: {}", short(x), short(y)))
 }
 
+/// Height of a bar with its gap, and of the space for a job's name.
+const BAR: f64 = 22.0;
+/// Where bars begin: right of the servers' names.
+const BAR_LEFT: f64 = 150.0;
+/// Bars end here, so that the longest one's number has room.
+const BAR_RIGHT: f64 = WIDTH - 110.0;
+
+/// A bar: name, colour, whether it belongs to the second result, value.
+pub struct Bar {
+    /// Whose.
+    pub name: String,
+    /// Number of its colour.
+    pub colour: usize,
+    /// Whether it belongs to the second result.
+    pub second: bool,
+    /// Length.
+    pub value: f64,
+}
+
+/// Bars below each other, on a logarithmic scale when the longest is more than thirty times the shortest.
+pub fn bars(bars: &[Bar]) -> String {
+    let Some((low, high)) = range(bars.iter().map(|b| b.value).filter(|v| *v > 0.0)) else { return String::new() };
+    let logarithmic = high > 30.0 * low;
+    let scale = if logarithmic { Scale::Logarithmic(power_below(low) / 2.0, high) } else { Scale::Linear(0.0, high) };
+    let height = BAR * bars.len() as f64 + if logarithmic { 18.0 } else { 4.0 };
+    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">");
+    // Writing to a String does not fail.
+    if logarithmic {
+        for v in powers(power_below(low), high) {
+            let at = BAR_LEFT + scale.place(v) * (BAR_RIGHT - BAR_LEFT);
+            let bottom = height - 16.0;
+            let _ = write!(svg, "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"{bottom}\"/>");
+            let _ =
+                write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", height - 4.0, short(v));
+        }
+    }
+    for (n, bar) in bars.iter().enumerate() {
+        let top = BAR * n as f64 + 3.0;
+        let length = (scale.place(bar.value) * (BAR_RIGHT - BAR_LEFT)).max(1.0);
+        let (name, value) = (escape(&bar.name), short(bar.value));
+        let class = format!("c{}{}", bar.colour % COLOURS, if bar.second { " second" } else { "" });
+        let _ = write!(
+            svg,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text><g class=\"bar {class}\"><rect x=\"{BAR_LEFT}\" \
+             y=\"{top:.1}\" width=\"{length:.1}\" height=\"{}\" rx=\"2\"><title>{name}: {value}</title></rect></g>\
+             <text x=\"{:.1}\" y=\"{:.1}\">{value}</text>",
+            BAR_LEFT - 8.0,
+            top + 12.0,
+            BAR - 6.0,
+            BAR_LEFT + length + 6.0,
+            top + 12.0
+        );
+    }
+    svg.push_str("</svg>");
+    if logarithmic {
+        svg.push_str("<p class=\"legend\"><small>logarithmic</small></p>");
+    }
+    svg
+}
+
 #[allow(clippy::too_many_arguments, reason = "the two kinds of charts differ in exactly these")]
 fn draw(
     series: &[Series<'_>],
@@ -221,6 +281,22 @@ mod tests {
         {
             assert_eq!(short(value), text);
         }
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_values() {
+        let bar = |name: &str, value| Bar { name: name.into(), colour: 0, second: false, value };
+        let lengths = |svg: &str| -> Vec<f64> {
+            svg.split("width=\"").skip(1).map(|w| w.split('"').next().unwrap().parse().unwrap()).collect()
+        };
+        let linear = lengths(&bars(&[bar("a<b", 10.0), bar("c", 20.0)]));
+        assert!((linear[1] / linear[0] - 2.0).abs() < 0.01, "{linear:?}");
+        let svg = bars(&[bar("a<b", 10.0), bar("c", 1000.0)]);
+        assert!(svg.contains("a&lt;b") && svg.contains(">1000<"), "{svg}");
+        let powers = lengths(&svg);
+        assert!(powers[1] / powers[0] < 20.0 && powers[1] > powers[0], "{powers:?}");
+        assert_eq!(bars(&[]), "");
+        assert_eq!(bars(&[bar("nothing", 0.0)]), "");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, String> {
     let html = page::page(&a, b.as_ref());
     let out = args.out.clone().unwrap_or_else(|| args.a.with_extension("html"));
     std::fs::write(&out, html).map_err(|e| format!("{}: {e}", out.display()))?;
-    println!("{}", out.display());
+    crate::cli::show(&format!("{}\n", out.display()));
     Ok(ExitCode::SUCCESS)
 }
 

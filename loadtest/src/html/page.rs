@@ -2,7 +2,7 @@
 //!
 //! How it fails: it does not; everything that comes from a file is escaped.
 
-use super::chart::{self, Series, short};
+use super::chart::{self, Bar, Series, short};
 use super::read::{Doc, Line};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,11 +35,13 @@ pub fn page(a: &Doc, b: Option<&Doc>) -> String {
         });
     }
     verdicts(&mut html, &docs);
+    side_by_side(&mut html, &docs);
     section(&mut html, "Latency by percentile", &latency(&docs, None));
     steps(&mut html, &docs);
     over_time(&mut html, &docs);
     numbers(&mut html, &docs);
     errors(&mut html, &docs);
+    left_out(&mut html, &docs);
     let _ = writeln!(html, "</main><script>{SCRIPT}</script></body></html>");
     html
 }
@@ -83,7 +85,53 @@ fn latency(docs: &[&Doc], part_of: Option<&str>) -> String {
     chart::percentiles(&series)
 }
 
-/// What each client's time was made of, folded away.
+/// Servers beside each other: a section a measure, a chart a job, the same colour for a server everywhere.
+fn side_by_side(html: &mut String, docs: &[&Doc]) {
+    let all = || docs.iter().flat_map(|d| &d.bars);
+    let colours = colours(all().flat_map(|b| b.bars.iter().map(|(name, _)| name.as_str())));
+    let mut titles: Vec<&str> = Vec::new();
+    all().for_each(|b| {
+        if !titles.contains(&b.title.as_str()) {
+            titles.push(&b.title);
+        }
+    });
+    for title in titles {
+        let mut jobs: Vec<&str> = Vec::new();
+        all().filter(|b| b.title == title).for_each(|b| {
+            if !jobs.contains(&b.job.as_str()) {
+                jobs.push(&b.job);
+            }
+        });
+        let mut content = String::new();
+        for job in jobs {
+            let bars: Vec<Bar> = docs
+                .iter()
+                .enumerate()
+                .flat_map(|(n, doc)| {
+                    let here = doc.bars.iter().filter(|b| b.title == title && b.job == job);
+                    here.flat_map(|b| &b.bars).map(move |(name, value)| (n, *doc, name, *value))
+                })
+                .map(|(n, doc, name, value)| Bar {
+                    name: titled(doc, name, docs),
+                    colour: colours[name.as_str()],
+                    second: n > 0,
+                    value,
+                })
+                .collect();
+            let _ = write!(content, "<h3>{}</h3>{}", escape(job), chart::bars(&bars));
+        }
+        section(html, title, &content);
+    }
+}
+
+fn left_out(html: &mut String, docs: &[&Doc]) {
+    let lines: String = docs.iter().flat_map(|d| &d.left_out).map(|why| format!("<li>{}</li>", escape(why))).collect();
+    if !lines.is_empty() {
+        section(html, "Not measured", &format!("<ul>{lines}</ul>"));
+    }
+}
+
+/// What each client's time was made of, folded away; or who did which job, which is what a comparison is about.
 fn steps(html: &mut String, docs: &[&Doc]) {
     let mut whole: Vec<&str> = Vec::new();
     for curve in docs.iter().flat_map(|d| &d.curves) {
@@ -95,6 +143,10 @@ fn steps(html: &mut String, docs: &[&Doc]) {
     }
     for name in whole {
         let content = latency(docs, Some(name));
+        if docs.iter().any(|d| d.bars.iter().any(|b| b.job == name)) {
+            section(html, &format!("Latency by percentile: {name}"), &content);
+            continue;
+        }
         let _ =
             write!(html, "<section><details><summary>Steps of {}</summary>{content}</details></section>", escape(name));
     }
@@ -228,7 +280,7 @@ const STYLE: &str = "
 --c0:#6cb2eb;--c1:#f0935c;--c2:#74c587;--c3:#b990ff;--c4:#e0b040;--c5:#4fc7c7;--c6:#f07aaf;--c7:#a5adb8}
 body{background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif;margin:0}
 main{max-width:820px;margin:0 auto;padding:24px 16px 64px}header{display:flex;justify-content:space-between;align-items:baseline}
-h1{font-size:22px;margin:0}h2{font-size:16px;margin:32px 0 8px}summary{cursor:pointer;margin:8px 0;color:var(--dim)}small,.legend{color:var(--dim)}
+h1{font-size:22px;margin:0}h3{font-size:13px;font-weight:600;margin:14px 0 4px}rect{fill:currentColor}.bar.second rect{opacity:.55}h2{font-size:16px;margin:32px 0 8px}summary{cursor:pointer;margin:8px 0;color:var(--dim)}small,.legend{color:var(--dim)}
 button{font:inherit;color:inherit;background:none;border:1px solid var(--grid);border-radius:4px;padding:2px 8px;cursor:pointer}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:11px}.grid{stroke:var(--grid)}
 polyline{fill:none;stroke:currentColor;stroke-width:2}circle{fill:currentColor}.second polyline{stroke-dasharray:6 4}

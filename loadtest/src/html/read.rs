@@ -27,6 +27,17 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
+/// Servers side by side at one job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bars {
+    /// What the bars say, with its unit.
+    pub title: String,
+    /// The job.
+    pub job: String,
+    /// Each server with its value.
+    pub bars: Vec<(String, f64)>,
+}
+
 /// One result.
 #[derive(Clone, Debug, Default)]
 pub struct Doc {
@@ -40,6 +51,8 @@ pub struct Doc {
     pub curves: Vec<Curve>,
     /// Over time.
     pub lines: Vec<Line>,
+    /// Servers side by side: charts of bars, each with its title, unit and bars.
+    pub bars: Vec<Bars>,
     /// Every number, once for each run.
     pub numbers: BTreeMap<String, Vec<f64>>,
     /// What went wrong, and how often.
@@ -48,6 +61,8 @@ pub struct Doc {
     pub verdicts: Vec<(String, bool, String)>,
     /// What the reader must know before believing any of it.
     pub notes: Vec<String>,
+    /// What was not measured, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Reads a result.
@@ -60,6 +75,15 @@ pub fn doc(label: &str, value: &Value) -> Result<Doc, String> {
     } else if let Some(rows) = value.get("rows").and_then(Value::as_array) {
         doc.title = "Servers side by side".into();
         rows.iter().for_each(|row| measured(&mut doc, row));
+        if let Some(found) = value.get("mailstore").filter(|m| m.is_object()) {
+            mailstores(&mut doc, found);
+        }
+        for why in value.get("skipped").and_then(Value::as_array).into_iter().flatten() {
+            doc.left_out.extend(why.as_str().map(str::to_owned));
+        }
+    } else if value.get("stores").is_some() {
+        doc.title = "Mailstores side by side".into();
+        mailstores(&mut doc, value);
     } else if value.get("points").is_some() && value.get("capacity").is_some() {
         doc.title = format!("Capacity: {}", text("title").unwrap_or_default());
         capacity(&mut doc, value);
@@ -67,7 +91,7 @@ pub fn doc(label: &str, value: &Value) -> Result<Doc, String> {
         doc.title = text("kind").or(text("loop_kind")).unwrap_or_default();
         client(&mut doc, "", value);
     } else {
-        return Err("expected a result of send, read, attack, scenario, capacity or measure".into());
+        return Err("expected a result of send, read, attack, scenario, capacity, compare or mailstore".into());
     }
     Ok(doc)
 }
@@ -76,6 +100,14 @@ impl Doc {
     fn number(&mut self, name: &str, value: Option<f64>) {
         if let Some(value) = value.filter(|v| v.is_finite()) {
             self.numbers.entry(name.to_owned()).or_default().push(value);
+        }
+    }
+    fn bar(&mut self, title: &str, job: &str, server: &str, value: Option<f64>) {
+        let Some(value) = value.filter(|v| v.is_finite()) else { return };
+        let bar = (server.to_owned(), value);
+        match self.bars.iter_mut().find(|b| b.title == title && b.job == job) {
+            Some(known) => known.bars.push(bar),
+            None => self.bars.push(Bars { title: title.to_owned(), job: job.to_owned(), bars: vec![bar] }),
         }
     }
     fn curve(&mut self, name: &str, part_of: Option<&str>, quantiles: &Value) {
@@ -241,23 +273,63 @@ fn capacity(doc: &mut Doc, value: &Value) {
     }
 }
 
-/// A row of `measure`: each trial is a value, so that the spread comes from them.
+/// A row of `compare`: each trial is a value, so that the spread comes from them.
 fn measured(doc: &mut Doc, row: &Value) {
     let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-    let name = format!("{} {}", text("what"), text("peer"));
+    let (job, peer) = (text("what"), text("peer"));
+    let name = format!("{job} {peer}");
     for trial in row.get("trials").and_then(Value::as_array).into_iter().flatten() {
         let number = |path: &str| path.split('.').try_fold(trial, |v, key| v.get(key)).and_then(Value::as_f64);
         doc.number(&format!("{name}: messages per second"), number("send.messages_per_s"));
         doc.number(&format!("{name}: server CPU per message, µs"), number("server_cpu_us_per_message"));
+        doc.number(&format!("{name}: context switches per message"), number("context_switches_per_message"));
         doc.number(&format!("{name}: p99, ms"), number("send.latency.p99_ms"));
     }
-    doc.number(&format!("{name}: system calls per message"), row.get("syscalls").and_then(Value::as_f64));
-    let last = row.get("trials").and_then(Value::as_array).and_then(|t| t.last());
-    if let Some(latency) = last.and_then(|t| t.get("send")?.get("latency")) {
-        doc.curve(&name, None, latency);
+    let number = |path: &str| path.split('.').try_fold(row, |v, key| v.get(key)).and_then(Value::as_f64);
+    doc.number(&format!("{name}: system calls per message"), number("syscalls"));
+    doc.number(&format!("{name}: syncs per message"), number("syncs"));
+    doc.number(&format!("{name}: lost"), number("lost"));
+    let held = number("memory_octets.median").map(|o| o / 1024.0);
+    doc.number(&format!("{name}: memory of a connection, KiB"), held);
+    if held.is_some() {
+        doc.bar("Memory of an idle connection, KiB", &job, &peer, held);
+    } else {
+        doc.bar("Messages per second", &job, &peer, number("rate_per_s.median"));
+        // The harness itself has no server whose time could be shown.
+        doc.bar("Server CPU per message, µs", &job, &peer, number("cpu_us.median").filter(|us| *us > 0.0));
+    }
+    let trials = row.get("trials").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let latency = |t: &Value| t.get("send").and_then(|s| s.get("latency")).cloned();
+    // A kept result has the distribution of its middle trial only.
+    let whole = |l: &Value| l.get("points").and_then(Value::as_array).is_some_and(|p| !p.is_empty());
+    let all: Vec<Value> = trials.iter().filter_map(latency).collect();
+    if held.is_none()
+        && let Some(latency) = all.iter().find(|l| whole(l)).or(all.last())
+    {
+        doc.curve(&peer, Some(&job), latency);
     }
     if let Some(why) = row.get("harness_limit").and_then(Value::as_str) {
         doc.notes.push(format!("{name}: the harness was the limit: {why}"));
+    }
+}
+
+/// Figures of mailstores: a chart of bars for each of the rates and times, numbers for all.
+fn mailstores(doc: &mut Doc, value: &Value) {
+    for store in value.get("stores").and_then(Value::as_array).into_iter().flatten() {
+        let name = store.get(0).and_then(Value::as_str).unwrap_or("?");
+        for figure in store.get(1).and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| figure.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (job, unit, value) = (text("job"), text("unit"), figure.get("value").and_then(Value::as_f64));
+            doc.number(&format!("{name}: {job}, {unit}"), value);
+            if let Some(job) = job.strip_suffix(", CPU") {
+                doc.bar("Mailstore: server CPU, ms", job, name, value);
+            } else if let Some(job) = job.strip_suffix(", time") {
+                doc.bar("Mailstore: time, ms", job, name, value);
+            }
+        }
+    }
+    for why in value.get("skipped").and_then(Value::as_array).into_iter().flatten() {
+        doc.left_out.extend(why.as_str().map(str::to_owned).filter(|w| !doc.left_out.contains(w)));
     }
 }
 
@@ -297,6 +369,38 @@ mod tests {
         let own = json!({"count": 50, "points": [[0.5, 1.0], [0.75, 1.5]]});
         assert_eq!(points_of(&own), [(0.5, 1.0), (0.75, 1.5)]);
         assert!(points_of(&json!({"count": 0, "p50_ms": 0.0})).is_empty());
+    }
+
+    #[test]
+    fn servers_stand_side_by_side() {
+        let trial = |rate: f64, points: Value| {
+            json!({"send": {"messages_per_s": rate, "latency": {"count": 100, "p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 3.0, "points": points}},
+                   "server_cpu_us_per_message": 50.0})
+        };
+        let row = |peer: &str, rate: f64| {
+            json!({"what": "spool", "peer": peer, "rate_per_s": {"median": rate}, "cpu_us": {"median": 50.0}, "syscalls": 9.0,
+                   "syncs": 0.1, "lost": 0, "trials": [trial(rate, json!([])), trial(rate, json!([[0.5, 1.0], [0.9, 2.0]]))]})
+        };
+        let figure = json!({"job": "IMAP SELECT, CPU", "value": 0.07, "unit": "ms"});
+        let value = json!({"machine": "m", "rows": [row("gatepost", 900.0), row("exim", 90.0)], "skipped": ["skipped: stalwart: no"],
+                           "mailstore": {"stores": [["gatepost", [figure]], ["dovecot-maildir", [figure]]], "skipped": []}});
+        let doc = doc("a", &value).unwrap();
+        let titles: Vec<_> = doc.bars.iter().map(|b| (b.title.as_str(), b.job.as_str(), b.bars.len())).collect();
+        assert_eq!(
+            titles,
+            [
+                ("Messages per second", "spool", 2),
+                ("Server CPU per message, µs", "spool", 2),
+                ("Mailstore: server CPU, ms", "IMAP SELECT", 2)
+            ]
+        );
+        assert_eq!(doc.bars[0].bars[1], ("exim".to_owned(), 90.0));
+        assert_eq!((doc.curves[0].part_of.as_deref(), doc.curves[0].points.len()), (Some("spool"), 2));
+        assert_eq!(doc.left_out, ["skipped: stalwart: no"]);
+        assert_eq!(doc.numbers["spool exim: syncs per message"], [0.1]);
+        let alone =
+            super::doc("b", &json!({"machine": "m", "messages": 5, "stores": [["gatepost", [figure]]], "skipped": []}));
+        assert_eq!(alone.unwrap().bars[0].job, "IMAP SELECT");
     }
 
     #[test]

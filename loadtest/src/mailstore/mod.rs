@@ -1,8 +1,8 @@
 //! `gatepost-load mailstore`: mailstores side by side on the same work, Gatepost's own and Dovecot's.
 //!
 //! Each server is started over an empty directory on the same disk, gets the same messages by LMTP from 64 connections,
-//! and then answers the same commands of IMAP and POP3; every command runs once before it counts, so that indexes are
-//! warm. What counts is processor time of the whole process tree, and beside it the time on the clock. How it fails: a
+//! and then answers the same commands of IMAP and POP3, in turns; every command runs once before it counts, so that indexes
+//! are warm. What counts is processor time of the whole process tree, and beside it the time on the clock. How it fails: a
 //! server that is not here is skipped and named; one that answers wrongly ends the run, because its figures would be of
 //! something else.
 
@@ -12,9 +12,10 @@ mod peer;
 
 use crate::proc;
 use clap::Args;
-use jobs::Figure;
+pub use jobs::Figure;
+use jobs::{JOBS, Measuring};
 use peer::{Store, Stores};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,51 +55,91 @@ pub struct MailstoreArgs {
 }
 
 /// Everything measured.
-#[derive(Debug, Serialize)]
-struct Measured {
-    machine: String,
-    messages: u32,
-    size: usize,
-    stores: Vec<(String, Vec<Figure>)>,
-    skipped: Vec<String>,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// The machine the figures belong to.
+    pub machine: String,
+    /// Messages in the mailbox that was read.
+    pub messages: u32,
+    /// Octets of a message.
+    pub size: usize,
+    /// Each store with its figures.
+    pub stores: Vec<(String, Vec<Figure>)>,
+    /// What was not measured, and why.
+    pub skipped: Vec<String>,
+    /// Where the client was busier than nine tenths of the time, so that the time is its own (the processor time is not).
+    #[serde(default)]
+    pub limits: Vec<String>,
+}
+
+impl MailstoreArgs {
+    /// For a comparison that has more than mailstores in it.
+    pub(crate) fn of(
+        (gatepost, dovecot): (bool, bool),
+        messages: u32,
+        scratch: PathBuf,
+        binary: Option<PathBuf>,
+    ) -> MailstoreArgs {
+        let all = [(Store::Gatepost, gatepost), (Store::DovecotMaildir, dovecot), (Store::DovecotSdbox, dovecot)];
+        MailstoreArgs {
+            peers: all.into_iter().filter(|(_, wanted)| *wanted).map(|(store, _)| store).collect(),
+            messages,
+            size: 10_240,
+            connections: 64,
+            seconds: 3,
+            rounds: 1,
+            idle: 100,
+            scratch: Some(scratch),
+            gatepost: binary,
+            json: None,
+        }
+    }
 }
 
 /// Runs the comparison and prints its table.
 pub fn run(args: &MailstoreArgs) -> Result<(), String> {
+    let measured = measure(args)?;
+    if let Some(path) = &args.json {
+        crate::report::write_json(&measured, path).map_err(|e| e.to_string())?;
+    }
+    crate::cli::show(&table(&measured));
+    if measured.stores.is_empty() { Err("nothing was measured".into()) } else { Ok(()) }
+}
+
+/// Measures: all servers are up, each job is done by one after the other, so that they meet the same machine.
+pub(crate) fn measure(args: &MailstoreArgs) -> Result<Measured, String> {
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = scratch.join(format!("gatepost-mailstore-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|e| format!("--scratch {}: {e}", scratch.display()))?;
     let stores = Stores { scratch: scratch.clone(), gatepost: args.gatepost.clone() };
-    let mut measured = Measured {
-        machine: proc::machine(),
-        messages: args.messages,
-        size: args.size,
-        stores: Vec::new(),
-        skipped: Vec::new(),
-    };
+    let mut measured =
+        Measured { machine: proc::machine(), messages: args.messages, size: args.size, ..Measured::default() };
+    let mut up = Vec::new();
     for store in &args.peers {
         match stores.start(*store) {
-            Ok(running) => {
-                let figures = jobs::run(&running, args).map_err(|e| format!("{}: {e}", store.name()));
-                drop(running);
-                measured.stores.push((store.name().to_owned(), figures?));
-            }
+            Ok(running) => up.push((store.name(), Measuring::new(running))),
             Err(why) => {
                 eprintln!("skipped: {}: {why}", store.name());
-                measured.skipped.push(format!("{}: {why}", store.name()));
+                measured.skipped.push(format!("skipped: {}: {why}", store.name()));
             }
         }
     }
-    let _ = std::fs::remove_dir_all(&scratch);
-    if let Some(path) = &args.json {
-        crate::report::write_json(&measured, path).map_err(|e| e.to_string())?;
+    for job in JOBS {
+        for (name, store) in &mut up {
+            eprint!("{name} ");
+            store.step(job, args).map_err(|e| format!("{name}: {e}"))?;
+        }
     }
-    print!("{}", table(&measured));
-    if measured.stores.is_empty() { Err("nothing was measured".into()) } else { Ok(()) }
+    for (name, store) in &up {
+        measured.limits.extend(store.limits.iter().map(|limit| format!("{name}: {limit}")));
+    }
+    measured.stores = up.into_iter().map(|(name, store)| (name.to_owned(), store.figures)).collect();
+    let _ = std::fs::remove_dir_all(&scratch);
+    Ok(measured)
 }
 
 /// A Markdown table: one row a job, one column a server; then the ratios to the first.
-fn table(measured: &Measured) -> String {
+pub(crate) fn table(measured: &Measured) -> String {
     let Some((first, figures)) = measured.stores.first() else { return String::new() };
     let mut text =
         format!("{}; {} messages of {} octets.\n\n| job |", measured.machine, measured.messages, measured.size);
@@ -116,12 +157,26 @@ fn table(measured: &Measured) -> String {
         }
         text.push('\n');
     }
+    if !measured.limits.is_empty() {
+        text.push('\n');
+        measured.limits.iter().for_each(|limit| text.push_str(&format!("- {limit}\n")));
+    }
     text
 }
 
-/// Processor time of a server's tree while `work` ran, and the time it took.
-fn timed<T>(pid: u32, work: impl FnOnce() -> Result<T, String>) -> Result<(T, Duration, Duration), String> {
-    let (cpu, begun) = (proc::tree_cpu(pid), std::time::Instant::now());
+/// What a job cost.
+struct Cost {
+    /// Processor time of the server's tree.
+    cpu: Duration,
+    /// On the clock.
+    took: Duration,
+    /// Processor time of this program, whose client is one thread.
+    own: Duration,
+}
+
+fn timed<T>(pid: u32, work: impl FnOnce() -> Result<T, String>) -> Result<(T, Cost), String> {
+    let (cpu, own, begun) = (proc::tree_cpu(pid), proc::own_cpu(), std::time::Instant::now());
     let done = work()?;
-    Ok((done, proc::tree_cpu(pid).saturating_sub(cpu), begun.elapsed()))
+    let took = begun.elapsed();
+    Ok((done, Cost { cpu: proc::tree_cpu(pid).saturating_sub(cpu), took, own: proc::own_cpu().saturating_sub(own) }))
 }

@@ -2,15 +2,12 @@
 //!
 //! How it fails: a text that says why a server is not measured.
 
-use crate::measure::peer::{free_port, terminate};
+use crate::compare::peer::{Missing, Server, free_port, is_root, up};
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-/// How long a server may take to come up, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The password of every account.
 pub const PASSWORD: &str = "secret-of-the-measurement";
 
@@ -56,8 +53,8 @@ pub struct Running {
     pub pop3: SocketAddr,
     /// Where its mail is.
     pub mail: PathBuf,
-    child: Child,
-    dir: PathBuf,
+    /// Ends with this value.
+    _server: Server,
 }
 
 /// Accounts there are: the one that is read and those that mail is delivered to.
@@ -80,7 +77,14 @@ impl Stores {
             Store::DovecotMaildir => self.dovecot(&dir, "maildir:~/Maildir", lmtp, imap, pop3)?,
             Store::DovecotSdbox => self.dovecot(&dir, "sdbox:~/sdbox", lmtp, imap, pop3)?,
         };
-        up(command, dir, mail, (lmtp, imap, pop3))
+        // Processor time is read in the middle of the run, again and again: by /proc.
+        match up(store.name(), command, &[lmtp, imap, pop3], dir, false) {
+            Ok(server) => {
+                let pid = server.pid.ok_or("it has no process")?;
+                Ok(Running { pid, lmtp, imap, pop3, mail, _server: server })
+            }
+            Err(Missing::Skipped(why) | Missing::Failed(why)) => Err(why),
+        }
     }
 
     fn gatepost(
@@ -130,6 +134,9 @@ impl Stores {
     ) -> Result<(Command, PathBuf), String> {
         let places = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"];
         let binary = places.iter().find(|p| std::path::Path::new(p).is_file()).ok_or("dovecot not found")?;
+        if !is_root() {
+            return Err("dovecot is started by root only".into());
+        }
         let user = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let ids = user.lines().find_map(|l| l.strip_prefix("mail:")).ok_or("dovecot needs the user \"mail\"")?;
         let ids: Vec<&str> = ids.split(':').collect();
@@ -151,53 +158,12 @@ impl Stores {
         fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
         let given = Command::new("chown").arg(format!("{uid}:{gid}")).arg(&mail).status();
         if !given.is_ok_and(|s| s.success()) {
-            return Err("dovecot is started by root only".into());
+            return Err("its directory cannot be given to the user \"mail\"".into());
         }
         // Every directory above must let its user through.
         let _ = Command::new("chmod").arg("755").arg(&self.scratch).arg(dir).status();
         let mut command = Command::new(binary);
         command.arg("-F").arg("-c").arg(file);
         Ok((command, mail))
-    }
-}
-
-fn up(
-    mut command: Command,
-    dir: PathBuf,
-    mail: PathBuf,
-    (lmtp, imap, pop3): (SocketAddr, SocketAddr, SocketAddr),
-) -> Result<Running, String> {
-    let log = fs::File::create(dir.join("screen")).map_err(|e| e.to_string())?;
-    let also = log.try_clone().map_err(|e| e.to_string())?;
-    let spawned = command.stdin(Stdio::null()).stdout(log).stderr(also).spawn();
-    let child = spawned.map_err(|e| format!("it does not start: {e}"))?;
-    let mut running = Running { pid: child.id(), lmtp, imap, pop3, mail, child, dir };
-    let started = Instant::now();
-    for address in [lmtp, imap, pop3] {
-        while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
-            let ended = running.child.try_wait().map_err(|e| e.to_string())?.is_some();
-            if ended || started.elapsed() > PATIENCE {
-                let said = ["screen", "said"].map(|f| fs::read_to_string(running.dir.join(f)).unwrap_or_default());
-                return Err(format!("it did not come up; it said: {}", said.concat().trim()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    Ok(running)
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Whole tree by id: a master that is terminated ends its workers, but not always at once.
-        let tree = crate::proc::tree(self.pid);
-        terminate(self.pid);
-        let asked = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        tree.into_iter().filter(|pid| *pid != self.pid).for_each(terminate);
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }

@@ -1,4 +1,4 @@
-//! A message as it arrives, in any pieces: its id and the checksum of its body, without keeping the body.
+//! A message as it arrives, in any pieces: its id and its checksum, without keeping the body.
 //!
 //! How it fails: a header section longer than [`HEADER_OCTETS_MAX`] without its end has no id; the message then counts as
 //! not ours.
@@ -43,9 +43,9 @@ impl Digest {
         self.octets
     }
 
-    /// Id and checksum of the body, when it is one of ours.
+    /// Id and checksum, when it is one of ours.
     pub fn finish(&self) -> Option<(Id, u32)> {
-        self.in_body.then(|| message::id_in(&self.header)).flatten().map(|id| (id, self.crc))
+        self.in_body.then(|| message::seen(&self.header, self.crc)).flatten()
     }
 }
 

@@ -185,17 +185,22 @@ fn source(name: &str) -> Result<(PathBuf, String), String> {
 pub(crate) fn run_scenario(args: &ScenarioArgs) -> Result<ExitCode, String> {
     let Some(name) = &args.name else {
         for name in builtin::NAMES {
-            println!("{name:18} {}", load(name)?.title);
+            crate::cli::show(&format!("{name:18} {}\n", load(name)?.title));
         }
         return Ok(ExitCode::SUCCESS);
     };
     if args.print {
-        print!("{}", source(name)?.1);
+        crate::cli::show(source(name)?.1.as_ref());
         return Ok(ExitCode::SUCCESS);
     }
     let scenario = args.setting.apply(load(name)?)?;
     if args.check {
-        println!("{}: {} kinds of clients, {} expectations", name, scenario.clients.len(), scenario.expect.len());
+        crate::cli::show(&format!(
+            "{}: {} kinds of clients, {} expectations\n",
+            name,
+            scenario.clients.len(),
+            scenario.expect.len()
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     let setting = args.setting.setting()?;

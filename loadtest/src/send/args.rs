@@ -49,6 +49,9 @@ pub struct SendArgs {
     /// and `[[burst]]` (at, seconds, add), or CSV with lines of `seconds,rate`; with --rate it is scaled to that mean.
     #[arg(long, conflicts_with = "hold")]
     pub curve: Option<String>,
+    /// New connections per second at most; a server with a short queue for them loses those it has no place for.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connect_rate: Option<u32>,
     /// Open the connections and hold them idle for this long.
     #[arg(long, value_parser = duration)]
     pub hold: Option<Duration>,
@@ -189,6 +192,7 @@ impl SendArgs {
             arrivals: Arrivals { spacing: self.arrivals, curve: curve.map(Arc::new), seed: self.seed },
             // An open loop needs room for what waits; a closed loop is as wide as it is told.
             connections: self.connections.unwrap_or(if matches!(pace, Pace::Open(_)) { 1000 } else { 1 }),
+            connect_rate: self.connect_rate,
             messages: self.messages,
             duration,
             content: self.content()?,

@@ -46,6 +46,8 @@ pub(super) struct Start {
 pub(super) struct Aim {
     pub target: SocketAddr,
     pub connections: usize,
+    /// Pause between two connections.
+    pub connect_pause: Duration,
     pub sources: Option<Sources>,
     /// Number of the core's first connection.
     pub first_connection: u64,
@@ -156,6 +158,9 @@ impl Core {
             let number = self.aim.first_connection + self.opened;
             let source = self.aim.sources.as_ref().map(|s| s.nth(number));
             self.opened += 1;
+            if !self.aim.connect_pause.is_zero() {
+                self.no_connect_before = now + self.aim.connect_pause;
+            }
             match self.driver.connect(self.aim.target, source) {
                 Ok(id) => {
                     self.rising += 1;

@@ -14,6 +14,9 @@ mod script;
 pub mod session;
 mod tally;
 mod transaction;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "helpers of tests")]
+mod virtual_tests;
 
 use crate::chance::Zipf;
 use crate::ledger::Pen;
@@ -58,6 +61,8 @@ pub struct Options {
     pub arrivals: Arrivals,
     /// Connections at most, all cores together.
     pub connections: usize,
+    /// New connections per second at most, all cores together.
+    pub connect_rate: Option<u32>,
     /// Messages in all.
     pub messages: Option<u64>,
     /// Time in all.
@@ -125,6 +130,7 @@ impl Options {
             pace: Pace::Closed,
             arrivals: Arrivals::default(),
             connections: 1,
+            connect_rate: None,
             messages: Some(1),
             duration: None,
             content: Content::Made(Sizes::Fixed(10 * 1024)),
@@ -171,9 +177,12 @@ impl Options {
             messages_per_connection: if self.work == Work::Mail { self.messages_per_connection } else { 1 },
             from_free: self.pace == Pace::Closed,
             envelopes: Envelopes::new(senders, mailboxes, self.recipients),
-            factory: match &self.content {
-                Content::Made(sizes) => Factory::made(sizes.clone()),
-                Content::Corpus(corpus) => Factory::of(corpus.clone()),
+            factory: {
+                let factory = match &self.content {
+                    Content::Made(sizes) => Factory::made(sizes.clone()),
+                    Content::Corpus(corpus) => Factory::of(corpus.clone()),
+                };
+                if self.ledger.is_some() { factory } else { factory.unchecked() }
             },
             openings: Openings { implicit: self.implicit_tls, starttls: self.starttls, logins: self.logins.clone() },
             seed: self.seed,
@@ -243,6 +252,9 @@ pub fn run(options: &Options, stop: &Stop) -> io::Result<SendReport> {
             aim: core::Aim {
                 target: options.target,
                 connections: share(options.connections as u64, number, cores) as usize,
+                connect_pause: options
+                    .connect_rate
+                    .map_or(Duration::ZERO, |rate| Duration::from_secs(cores as u64) / rate.max(1)),
                 sources: options.sources.clone(),
                 first_connection: (options.connections / cores * number) as u64,
                 timeout: options.timeout,

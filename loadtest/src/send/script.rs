@@ -325,7 +325,7 @@ pub enum Verdict {
 pub struct Outcome {
     /// Which.
     pub job: Job,
-    /// Its body's checksum.
+    /// Its checksum; 0 when nobody writes it down.
     pub crc: u32,
     /// Its octets.
     pub octets: usize,

@@ -40,7 +40,8 @@ impl Body {
             return None;
         }
         let (header, body) = message::split(&self.kept);
-        Some(Received { id: message::id_in(header)?, crc: crc32c::crc32c(body), recipients })
+        let (id, crc) = message::seen(header, crc32c::crc32c(body))?;
+        Some(Received { id, crc, recipients })
     }
 }
 

@@ -20,6 +20,12 @@ use std::time::Duration;
 /// Longest sleep, so that the ledger reaches its file while nothing happens.
 const TURN_MAX: Duration = Duration::from_millis(200);
 
+/// How often the core looks how busy it was.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Processor time of the core's thread, and how long it waited for a processor.
+type Times = (Duration, Duration);
+
 #[derive(Default)]
 struct Conn {
     session: Session,
@@ -74,6 +80,7 @@ pub(super) fn run(start: Start<'_>, stop: &Stop) -> io::Result<Tally> {
         held_number: 0,
     };
     let mut batch = Vec::new();
+    let mut second = (clock::now(), crate::proc::thread_times());
     while !stop.is_stopped() {
         let due = core.held.first_key_value().map(|((due, _), _)| *due);
         let wait = due.map_or(TURN_MAX, |due| (due - clock::now()).min(TURN_MAX));
@@ -83,12 +90,24 @@ pub(super) fn run(start: Start<'_>, stop: &Stop) -> io::Result<Tally> {
         batch.drain(..).for_each(|done| core.done(done, now));
         core.release();
         core.write_down(pen.as_mut(), idle)?;
+        if now.since(second.0) >= SECOND {
+            second = core.busy(second, now);
+        }
     }
     core.write_down(pen.as_mut(), true)?;
     Ok(core.tally)
 }
 
 impl Core<'_> {
+    /// How busy the core was since `then`; where the next second begins.
+    fn busy(&mut self, then: (Instant, Times), now: Instant) -> (Instant, Times) {
+        let times = crate::proc::thread_times();
+        let taken = times.0.saturating_sub(then.1.0) + times.1.saturating_sub(then.1.1);
+        let share = taken.as_secs_f64() / now.since(then.0).as_secs_f64().max(1e-9);
+        self.tally.busiest_second_permille = self.tally.busiest_second_permille.max((share * 1000.0) as u64);
+        (now, times)
+    }
+
     fn done(&mut self, done: Done, now: Instant) {
         match done {
             Done::Accepted { conn, .. } => self.accepted(conn, now),

@@ -20,7 +20,7 @@ const LINE_OCTETS_MAX: usize = 13_000;
 pub struct Received {
     /// Its id.
     pub id: message::Id,
-    /// CRC32C of its body.
+    /// Checksum of its body and of the header fields it was sent with.
     pub crc: u32,
     /// Recipients it was for.
     pub recipients: u32,

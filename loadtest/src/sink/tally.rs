@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// A sink that is busier than this is the limit.
+const BUSY_PERMILLE_MAX: u64 = 950;
+
 /// What all sessions of a core have counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -45,6 +48,8 @@ pub struct Tally {
     pub errors: u64,
     /// Messages without a readable id, when a ledger is kept.
     pub unmarked: u64,
+    /// Thousandths of its busiest second in which a core had work, or waited for its processor. Near 1000 the sink was the limit.
+    pub busiest_second_permille: u64,
 }
 
 impl Tally {
@@ -68,6 +73,14 @@ impl Tally {
         other.faults.iter().for_each(|(what, n)| *self.faults.entry(what.clone()).or_insert(0) += n);
         self.errors += other.errors;
         self.unmarked += other.unmarked;
+        self.busiest_second_permille = self.busiest_second_permille.max(other.busiest_second_permille);
+    }
+
+    /// Why the sink was the limit, when it was.
+    pub fn limit(&self) -> Option<String> {
+        let percent = self.busiest_second_permille as f64 / 10.0;
+        (self.busiest_second_permille > BUSY_PERMILLE_MAX)
+            .then(|| format!("a core of the sink had work for {percent:.0} % of a second"))
     }
 }
 
@@ -89,6 +102,7 @@ impl fmt::Display for Tally {
         if self.greylisted + self.tarpitted > 0 {
             writeln!(f, "greylisted {}, tarpitted {}", self.greylisted, self.tarpitted)?;
         }
-        writeln!(f, "errors {}, unmarked {}", self.errors, self.unmarked)
+        writeln!(f, "errors {}, unmarked {}", self.errors, self.unmarked)?;
+        self.limit().iter().try_for_each(|why| writeln!(f, "the harness was the limit: {why}"))
     }
 }

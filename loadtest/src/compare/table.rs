@@ -16,25 +16,36 @@ pub fn line(trial: &Trial) -> String {
     } else {
         format!(", {} without reply, {} not sent, {:?}", trial.send.unknown, trial.send.not_sent, trial.send.errors)
     };
+    let lost = if trial.lost + trial.duplicated + trial.corrupted == 0 {
+        String::new()
+    } else {
+        format!(", {} lost, {} twice, {} changed", trial.lost, trial.duplicated, trial.corrupted)
+    };
     let limit = trial.send.harness_limit.as_ref().map_or(String::new(), |why| format!(" ({why})"));
     format!(
-        "{:.0}/s, {:.1} us CPU each, p99 {:.1} ms{trouble}{limit}",
+        "{:.0}/s, {:.1} us CPU each, p99 {:.1} ms{lost}{trouble}{limit}",
         trial.send.messages_per_s, trial.server_cpu_us_per_message, trial.send.latency.p99_ms
     )
 }
 
-const HEAD: [&str; 8] = [
-    "measurement",
+const COLUMNS: usize = 12;
+
+const HEAD: [&str; COLUMNS] = [
+    "job",
     "server",
     "per second",
     "CPU µs each",
     "system calls each",
+    "syncs each",
+    "switches each",
+    "memory MiB",
     "p50 / p99 ms",
+    "lost",
     "octets per connection",
     "note",
 ];
 
-fn cells(row: &Row) -> [String; 8] {
+fn cells(row: &Row) -> [String; COLUMNS] {
     let held = row.memory_octets.is_some();
     let none = || "–".to_owned();
     [
@@ -51,7 +62,15 @@ fn cells(row: &Row) -> [String; 8] {
             format!("{:.1} ({:.1}–{:.1})", row.cpu_us.median, row.cpu_us.low, row.cpu_us.high)
         },
         row.syscalls.map_or_else(none, |n| format!("{n:.1}")),
+        row.syncs.map_or_else(none, |n| format!("{n:.2}")),
+        row.context_switches.map_or_else(none, |n| format!("{n:.1}")),
+        if row.memory_octets_peak == 0 {
+            none()
+        } else {
+            format!("{:.1}", row.memory_octets_peak as f64 / 1_048_576.0)
+        },
         if held { none() } else { format!("{:.1} / {:.1}", row.latency_ms.0, row.latency_ms.1) },
+        if held { none() } else { row.lost.to_string() },
         row.memory_octets.map_or_else(none, |m| format!("{:.0}", m.median)),
         row.harness_limit.clone().map_or_else(String::new, |why| format!("harness limit: {why}")),
     ]
@@ -100,12 +119,20 @@ pub fn markdown(measured: &Measured) -> String {
     ratios(measured).iter().chain(&measured.skipped).for_each(|l| {
         let _ = writeln!(out, "- {l}");
     });
+    stores(measured, out)
+}
+
+fn stores(measured: &Measured, mut out: String) -> String {
+    if let Some(found) = &measured.mailstore {
+        out.push('\n');
+        out.push_str(&crate::mailstore::table(found));
+    }
     out
 }
 
 /// For a terminal.
 pub fn text(measured: &Measured) -> String {
-    let rows: Vec<[String; 8]> =
+    let rows: Vec<[String; COLUMNS]> =
         std::iter::once(HEAD.map(str::to_owned)).chain(measured.rows.iter().map(cells)).collect();
     let width = |n: usize| rows.iter().map(|r| r[n].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
@@ -121,7 +148,7 @@ pub fn text(measured: &Measured) -> String {
     ratios(measured).iter().chain(&measured.skipped).for_each(|l| {
         let _ = writeln!(out, "{l}");
     });
-    out
+    stores(measured, out)
 }
 
 #[cfg(test)]
@@ -134,6 +161,12 @@ mod tests {
         Row {
             what: "cut-through".into(),
             peer: peer.into(),
+            version: None,
+            syncs: Some(0.5),
+            context_switches: None,
+            memory_octets_peak: 3 << 20,
+            lost: 0,
+            duplicated: 0,
             rate_per_s: spread(rate),
             cpu_us: spread(cpu),
             syscalls: Some(cpu / 10.0),
@@ -148,6 +181,8 @@ mod tests {
     fn the_table_quotes_ratios_of_one_run() {
         let measured = Measured {
             machine: "a machine".into(),
+            date: "2026-01-01".into(),
+            mailstore: None,
             server_cores: 1,
             rounds: 3,
             seconds: 5.0,
@@ -157,7 +192,7 @@ mod tests {
         };
         let text = markdown(&measured);
         assert!(
-            text.contains("| cut-through | gatepost | 300 (300–300) | 50.0 (50.0–50.0) | 5.0 | 1.0 / 2.0 | – |  |"),
+            text.contains("| cut-through | gatepost | 300 (300–300) | 50.0 (50.0–50.0) | 5.0 | 0.50 | – | 3.0 | 1.0 / 2.0 | 0 | – |  |"),
             "{text}"
         );
         assert!(text.contains("harness limit: too slow"), "{text}");
