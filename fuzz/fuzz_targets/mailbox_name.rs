@@ -1,0 +1,4 @@
+//! The target `mailbox_name` of `tests/fuzz/targets.rs` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gatepost_fuzz::run("mailbox_name", data));
